@@ -1,0 +1,1 @@
+//! The examples of poolyard; see the files beside this one.

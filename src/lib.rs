@@ -1,0 +1,3 @@
+//! One async pool for everything that is expensive to make and can be used again.
+
+pub use poolyard_core::*;
