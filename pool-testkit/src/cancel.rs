@@ -86,9 +86,20 @@ impl Cut {
 /// # Panics
 ///
 /// If the future has not ended after 1,000 polls.
-pub async fn everywhere(mut scenario: impl AsyncFnMut(&Cut)) -> usize {
+pub async fn everywhere(scenario: impl AsyncFnMut(&Cut)) -> usize {
+    match up_to(MAX_POLLS, scenario).await {
+        (runs, true) => runs,
+        _ => panic!("the future did not end within {MAX_POLLS} polls: does the scenario let it end?"),
+    }
+}
+
+/// Like [`everywhere`], but at most the first `max_polls` polls are cut. For futures of which
+/// nobody knows how often they are polled.
+///
+/// Returns the number of runs, and whether the future came to its end in the last of them.
+pub async fn up_to(max_polls: usize, mut scenario: impl AsyncFnMut(&Cut)) -> (usize, bool) {
     let mut runs = 0;
-    for polls in 0..MAX_POLLS {
+    for polls in 0..max_polls {
         for after_wake in [false, true] {
             // Without a poll there is no wake to wait for.
             if polls == 0 && after_wake {
@@ -98,11 +109,11 @@ pub async fn everywhere(mut scenario: impl AsyncFnMut(&Cut)) -> usize {
             scenario(&cut).await;
             runs += 1;
             if cut.finished() {
-                return runs;
+                return (runs, true);
             }
         }
     }
-    panic!("the future did not end within {MAX_POLLS} polls: does the scenario let it end?");
+    (runs, false)
 }
 
 /// Like [`everywhere`] for two futures: every pair of points at which they can be dropped.

@@ -57,15 +57,19 @@ struct Shared<K> {
     changed: Notify,
 }
 
-type Answer<F> = Option<Arc<F>>;
+type OnReuse<K> = dyn Fn(&FakeResource<K>, &Meta) -> Reuse + Send + Sync;
+type OnCost<K> = dyn Fn(&K) -> u64 + Send + Sync;
+type OnRetry = dyn Fn(&FakeError, u32) -> Option<Duration> + Send + Sync;
+type OnGenericKey<K> = dyn Fn(&K) -> Option<K> + Send + Sync;
+type OnDescribe<K> = dyn Fn(&FakeResource<K>) -> String + Send + Sync;
 
 /// What the synchronous methods say, where a test wants it different from the default.
 struct Answers<K> {
-    reuse: Answer<dyn Fn(&FakeResource<K>, &Meta) -> Reuse + Send + Sync>,
-    cost: Answer<dyn Fn(&K) -> u64 + Send + Sync>,
-    retry: Answer<dyn Fn(&FakeError, u32) -> Option<Duration> + Send + Sync>,
-    generic_key: Answer<dyn Fn(&K) -> Option<K> + Send + Sync>,
-    describe: Answer<dyn Fn(&FakeResource<K>) -> String + Send + Sync>,
+    reuse: Option<Arc<OnReuse<K>>>,
+    cost: Option<Arc<OnCost<K>>>,
+    retry: Option<Arc<OnRetry>>,
+    generic_key: Option<Arc<OnGenericKey<K>>>,
+    describe: Option<Arc<OnDescribe<K>>>,
 }
 
 impl FakeManager {
