@@ -85,7 +85,8 @@ pub trait Harness: Send + Sync + Sized + 'static {
     }
 }
 
-/// What a [`Harness`] can do to its resources. A law that needs more is skipped with the reason.
+/// What a [`Harness`] can do to its resources. A law that needs more does not apply, and
+/// says so with the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// [`Harness::dirty`] leaves marks.

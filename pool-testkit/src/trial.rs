@@ -17,7 +17,7 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use tokio::runtime::{self, Runtime};
 use tokio::time::timeout;
 
-use crate::availability::{require, tell_skipped};
+use crate::availability::{require, tell};
 use crate::by_hand::GoneLog;
 use crate::census::Census;
 use crate::harness::{Capability, Harness, KeyOf, ResourceOf};
@@ -124,10 +124,10 @@ impl<H: Harness> Trial<H> {
         }
     }
 
-    /// Whether the law can be tried; if not, says loudly why.
+    /// Whether the law applies to what this harness can do; if not, says loudly why.
     pub fn can(&self, capability: Capability) -> bool {
         if let Capability::No(reason) = capability {
-            tell_skipped(&self.name, reason);
+            tell("not applicable", &self.name, reason);
         }
         capability == Capability::Yes
     }
