@@ -144,6 +144,9 @@ impl Ledger {
         for group in groups {
             self.serve(group, now);
         }
+        for id in self.idle_ids() {
+            self.set_expiry(id.slot());
+        }
         self.dirty = true;
         self.dispatch(now);
     }

@@ -124,7 +124,12 @@ impl Ledger {
     pub(super) fn set_expiry(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         slot.expires = slot.idle_since.plus_maybe(self.rules.idle_timeout).min(slot.lifetime_end);
-        let due = slot.expires.min(self.check_at(index));
+        let expires = slot.expires;
+        // Checks rest while the pool is suspended; `resume` sets their timers.
+        let due = match self.gate {
+            Gate::Open => expires.min(self.check_at(index)),
+            _ => expires,
+        };
         self.set_timer(index, due);
     }
 
