@@ -2,7 +2,8 @@
 #![cfg(target_os = "linux")]
 
 use poolyard_exec::Limits;
-use poolyard_testkit::exec::{Availability, ExecHarness, LocalExec};
+use poolyard_testkit::availability::Availability;
+use poolyard_testkit::exec::{ExecHarness, LocalExec};
 
 const NO_SESSIONS: (&str, &str) = (
     "a_process_in_a_session_of_its_own_is_killed_too",

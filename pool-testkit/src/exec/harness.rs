@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use poolyard_exec::{Exec, Limits};
 
-use super::availability::{Availability, require, tell_skipped};
+use crate::availability::{Availability, require, tell_skipped};
 
 /// No law takes so long on any machine, unless it hangs.
 const HANGS: Duration = Duration::from_secs(180);
@@ -33,7 +33,7 @@ pub trait ExecHarness: 'static {
     }
 
     /// How many living processes have `marker` in their arguments, seen from outside of the executor. The
-    /// default looks into this host's `/proc`.
+    /// default looks into this host's `/proc`; override it where that shows other processes, or none.
     fn survivors(marker: &str) -> impl Future<Output = usize> {
         std::future::ready(processes_with(marker))
     }

@@ -4,7 +4,8 @@
 //! [`ExecHarness`]:
 //!
 //! ```
-//! use poolyard_testkit::exec::{Availability, ExecHarness, LocalExec};
+//! use poolyard_testkit::availability::Availability;
+//! use poolyard_testkit::exec::{ExecHarness, LocalExec};
 //! use poolyard_exec::Limits;
 //!
 //! struct Local;
@@ -37,14 +38,12 @@
 //! [`ExecHarness::survivors`], never by what the program says. Where an executor says that it cannot enforce
 //! a limit, the law becomes that the limit is refused by name.
 
-mod availability;
 mod harness;
 pub mod laws;
 #[cfg(target_os = "linux")]
 mod local;
 mod suite;
 
-pub use availability::Availability;
 pub use harness::{ExecHarness, run_law};
 #[cfg(target_os = "linux")]
 pub use local::LocalExec;

@@ -40,7 +40,8 @@ pub async fn a_kill_ends_the_whole_tree<H: ExecHarness>() {
 pub async fn what_a_command_leaves_running_is_killed<H: ExecHarness>() {
     let executor = plain::<H>().await;
     let marker = marker();
-    let script = "sh -c 'echo child; while :; do sleep 1; done' \"$0\" & echo parent; exit 4";
+    let script =
+        "sh -c 'i=0; while [ $i -lt 30 ]; do sleep 1; i=$((i+1)); done' \"$0\" & echo parent; exit 4";
     let outcome = run(&executor, &Command::shell(script).arg(&marker)).await;
     assert_eq!(outcome.code(), Some(4));
     assert!(outcome.stdout.text().contains("parent\n"), "{outcome:?}");
@@ -51,7 +52,7 @@ pub async fn what_a_command_leaves_running_is_killed<H: ExecHarness>() {
 pub async fn a_process_in_a_session_of_its_own_is_killed_too<H: ExecHarness>() {
     let executor = plain::<H>().await;
     let marker = marker();
-    let script = "(setsid sh -c 'echo ready; while :; do sleep 1; done' \"$0\" &); read line";
+    let script = "(setsid sh -c 'echo ready; i=0; while [ $i -lt 30 ]; do sleep 1; i=$((i+1)); done' \"$0\" &); read line";
     let command = Command::shell(script).arg(&marker).stdin_piped();
     let mut process = executor.spawn(&command).await.expect("the shell starts");
     let mut stdout = process.take_stdout().expect("not taken yet");
