@@ -4,6 +4,7 @@ pub mod availability;
 mod by_hand;
 pub mod cancel;
 pub mod census;
+pub mod exec;
 mod fake;
 mod faults;
 mod gate;
