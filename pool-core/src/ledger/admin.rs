@@ -173,6 +173,7 @@ impl Ledger {
         }
         for (group, call) in std::mem::take(&mut self.warming) {
             self.group(group).pins -= 1;
+            self.out.news = true;
             self.out.unmet_warm.push(call);
         }
         self.destroy_unleased();

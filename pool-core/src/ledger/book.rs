@@ -165,6 +165,7 @@ impl Ledger {
     pub(super) fn settle(&mut self, index: u32, fate: Fate) {
         self.dequeue(index);
         self.waiter(index).fate = fate;
+        self.out.news = true;
         self.out.settled.push(index);
     }
 
@@ -311,6 +312,7 @@ impl Ledger {
             let refill_after = group.refill_after;
             self.timers.remove(&(refill_after, Timer::Refill(index)));
             self.groups.remove(index as usize);
+            self.out.news = true;
             self.out.dead_groups.push(index);
         }
     }

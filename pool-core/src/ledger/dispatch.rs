@@ -179,6 +179,7 @@ impl Ledger {
             self.group(group).pins -= 1;
             match full {
                 true => {
+                    self.out.news = true;
                     self.out.unmet_warm.push(call);
                     self.refresh(group);
                 }
@@ -193,6 +194,7 @@ impl Ledger {
         let slot = self.slot(index);
         slot.running = true;
         let id = slot.id;
+        self.out.news = true;
         self.out.orders.push_back(Order { id, job: Job::Create });
         self.refresh(group);
     }
@@ -209,6 +211,7 @@ impl Ledger {
             }
             self.slot(index).running = true;
             self.cleaning += 1;
+            self.out.news = true;
             self.out.orders.push_back(Order { id, job });
         }
     }
@@ -228,6 +231,7 @@ impl Ledger {
             let Some(State::Destroying(reason)) = self.find(id).map(|slot| slot.state) else { continue };
             self.slot(id.slot()).running = true;
             self.destroying += 1;
+            self.out.news = true;
             self.out.orders.push_back(Order { id, job: Job::Destroy(reason) });
         }
     }

@@ -1,14 +1,13 @@
 //! Events of callers: acquire, pick up, cancel, return, detach.
 
 use std::panic::Location;
-use std::time::Duration;
 
 use super::list::NIL;
 use super::slot::{Check, Origin, State};
 use super::waiter::Fate;
 use super::{Gate, Ledger};
 use crate::meta::Reason;
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 /// The answer to an acquire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +142,7 @@ impl Ledger {
     /// Where every hand-out needs a check, one straight to the next waiter does, too.
     #[inline]
     fn must_check_for_next(&self, slot: u32) -> bool {
-        self.rules.check_after == Some(Duration::ZERO)
+        self.rules.check_after == Span::ZERO
             && !self.groups[self.slots[slot as usize].group as usize].waiters.is_empty()
     }
 
@@ -225,9 +224,8 @@ impl Ledger {
 
     #[inline]
     fn needs_check(&self, index: u32, now: Time) -> bool {
-        let Some(after) = self.rules.check_after else { return false };
         let slot = &self.slots[index as usize];
-        now.since(slot.known_good.max(slot.idle_since)) >= after
+        now.is_past(self.rules.check_after, slot.known_good.max(slot.idle_since))
     }
 
     /// Gives idle slots of a group to its waiters: at once those that are ready, the others after

@@ -69,6 +69,8 @@ pub(crate) struct Order {
 /// What events leave to be done.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
+    /// There is something in here that nobody has looked at.
+    pub(crate) news: bool,
     /// Work for the driver, in order.
     pub(crate) orders: VecDeque<Order>,
     /// Waiters whose fate is settled and who must be woken.
