@@ -46,7 +46,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
         }
         let hash = self.hasher.hash_one(key);
         let now = self.now();
-        let held = self.event(|inner, _| {
+        let held = self.event(|inner| {
             match inner.ledger.gate() {
                 Gate::Open => {}
                 Gate::Suspended => return Err(TryAcquireError::Suspended),
@@ -57,21 +57,6 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
             Ok(inner.unpark(slot))
         })?;
         Ok(Lease::new(Arc::clone(self), held, false))
-    }
-
-    pub(crate) async fn acquire(
-        self: &Arc<Self>,
-        key: &M::Key,
-        options: &Acquire,
-        location: &'static Location<'static>,
-    ) -> Acquisition<M, O, S> {
-        if let Ok(lease) = self.try_acquire(key, location) {
-            return Ok(lease);
-        }
-        match self.queue(key, options, location)? {
-            Begun::Ready(lease) => Ok(lease),
-            Begun::Queued(waiting) => waiting.await,
-        }
     }
 
     /// Takes what is ready after all, or a place in the queue.
@@ -90,7 +75,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
         let owned = Arc::new(key.clone());
         let now = self.clock.fine();
         let own = options.deadline.map(|deadline| self.clock.at(deadline));
-        let (acquired, held, deadline) = self.event(|inner, _| {
+        let (acquired, held, deadline) = self.event(|inner| {
             let common = now.plus_maybe(inner.config.wait_timeout);
             let group = match inner.ledger.gate() {
                 Gate::Closed => return (Acquired::Closed, None, common),
@@ -150,6 +135,54 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
             Begun::Ready(lease) => Ok(lease),
             Begun::Queued(waiting) => waiting.block(),
         }
+    }
+}
+
+/// An acquire: the fast path at its first poll, a place in the queue after that.
+pub(crate) struct Acquiring<'a, M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> {
+    pub(crate) shared: &'a Arc<Shared<M, O, S>>,
+    pub(crate) key: &'a M::Key,
+    pub(crate) options: Acquire,
+    pub(crate) location: &'static Location<'static>,
+    waiting: Option<Waiting<'a, M, O, S>>,
+}
+
+impl<'a, M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Acquiring<'a, M, O, S> {
+    #[inline]
+    pub(crate) fn new(
+        shared: &'a Arc<Shared<M, O, S>>,
+        key: &'a M::Key,
+        options: Acquire,
+        location: &'static Location<'static>,
+    ) -> Self {
+        Acquiring { shared, key, options, location, waiting: None }
+    }
+
+    #[cold]
+    fn poll_slow(&mut self, cx: &mut TaskContext<'_>) -> Poll<Acquisition<M, O, S>> {
+        if self.waiting.is_none() {
+            match self.shared.queue(self.key, &self.options, self.location)? {
+                Begun::Ready(lease) => return Poll::Ready(Ok(lease)),
+                Begun::Queued(waiting) => self.waiting = Some(waiting),
+            }
+        }
+        let waiting = self.waiting.as_mut().expect("a place in the queue was taken");
+        Pin::new(waiting).poll(cx)
+    }
+}
+
+impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Future for Acquiring<'_, M, O, S> {
+    type Output = Acquisition<M, O, S>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if this.waiting.is_none()
+            && let Ok(lease) = this.shared.try_acquire(this.key, this.location)
+        {
+            return Poll::Ready(Ok(lease));
+        }
+        this.poll_slow(cx)
     }
 }
 
@@ -214,7 +247,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Waiting<'_
 
     fn keep_time(&self) {
         let now = self.shared.clock.fine();
-        self.shared.event(|inner, _| inner.ledger.tick(now));
+        self.shared.event(|inner| inner.ledger.tick(now));
     }
 
     /// Waits on a plain thread.
@@ -301,7 +334,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Drop for W
             return;
         }
         let now = self.shared.now();
-        let left = self.shared.event(|inner, _| {
+        let left = self.shared.event(|inner| {
             let seat = std::mem::take(inner.seat(self.waiter));
             inner.ledger.cancel(self.waiter, now);
             seat

@@ -96,7 +96,6 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
     /// The pool's last handle is gone and no driver can be had: ends what is there, here and now.
     fn end_without_driver(self: &Arc<Self>) {
         loop {
-            let mut after = After::new();
             let mut ended = Vec::new();
             let mut inner = self.state.lock();
             if inner.driver.alive {
@@ -105,9 +104,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
             while let Some(order) = inner.ledger.out.orders.pop_front() {
                 ended.extend(inner.end_order(order, self.now()));
             }
-            inner.settle(&mut after);
+            let after = inner.settle();
             drop(inner);
-            after.carry_out();
+            _ = after.map(After::carry_out);
             if ended.is_empty() {
                 return;
             }
@@ -157,7 +156,6 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Driver<M, 
 
     /// Takes what is to be done, and leaves word when to be woken. `None`: nothing will ever be.
     fn take_orders(&mut self, shared: &Arc<Shared<M, O, S>>, waker: &Waker) -> Option<Vec<Task<M, O, S>>> {
-        let mut after = After::new();
         let waker = waker.clone();
         let now = shared.clock.fine();
         let mut inner = shared.state.lock();
@@ -178,10 +176,10 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Driver<M, 
         if !finished && inner.driver.handle.is_none() {
             inner.driver.handle = Some(self.handle.clone());
         }
-        inner.settle(&mut after);
+        let after = inner.settle();
         drop(inner);
         drop(old);
-        after.carry_out();
+        _ = after.map(After::carry_out);
         (!finished).then_some(tasks)
     }
 }

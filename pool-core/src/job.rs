@@ -197,7 +197,7 @@ fn hedge<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static>(
     after: Duration,
 ) -> Option<(Duration, impl FnOnce() + use<M, O, S>)> {
     let shared = Arc::clone(shared);
-    Some((after, move || shared.event(|inner, _| inner.ledger.hedge(id, shared.now()))))
+    Some((after, move || shared.event(|inner| inner.ledger.hedge(id, shared.now()))))
 }
 
 fn blocked<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static>(
@@ -272,7 +272,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Claim<M, O
         let shared = self.shared.take().expect("a job ends once");
         let held = self.held.take();
         let slot = self.id.slot();
-        shared.event(|inner, _| {
+        shared.event(|inner| {
             if let Some(held) = held {
                 inner.park(slot, held);
             }
@@ -291,7 +291,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Claim<M, O
         let (id, slot) = (self.id, self.id.slot());
         let mut held = self.held.take();
         self.shared = None;
-        shared.event(|inner, after| {
+        shared.event(|inner| {
             let record = inner.ledger.find(id).expect("a slot lives while it is claimed");
             let (gone, generation) = (record.gone, record.generation);
             if let Some(mut held) = held.take() {
@@ -302,12 +302,12 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Claim<M, O
             if gone {
                 let cause = inner.note(slot).gone_cause.as_deref().unwrap_or_default().to_owned();
                 let failed = inner.ledger.created_but_gone(slot, shared.now());
-                inner.deliver(failed, CreateFailure::Gone(cause), after);
+                inner.deliver(failed, CreateFailure::Gone(cause));
             } else {
                 let call = inner.warm_call(id);
                 let wanted = inner.ledger.created(slot, lifetime_end, shared.now());
                 if let Some(call) = call {
-                    after.wake(match wanted {
+                    inner.after.wake(match wanted {
                         true => inner.warm_calls.inserted(call),
                         false => inner.warm_calls.failed(call, CreateFailure::Interrupted),
                     });
@@ -325,7 +325,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Claim<M, O
         };
         tracing::warn!(%id, error = %text, ?took, "poolyard: creation failed");
         _ = contained(|| shared.observer.create_failed(id, &text, took));
-        shared.event(|inner, after| {
+        shared.event(|inner| {
             match failure {
                 CreateFailure::TimedOut => inner.ledger.counters.timed_out_calls += 1,
                 CreateFailure::Panicked(_) => inner.ledger.counters.panicked_calls += 1,
@@ -333,7 +333,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Claim<M, O
             }
             inner.remember_error(id, Arc::from(text.as_str()));
             let failed = inner.ledger.create_failed(slot, shared.now());
-            inner.deliver(failed, failure, after);
+            inner.deliver(failed, failure);
         });
     }
 }
@@ -366,13 +366,13 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Drop for C
         let held = self.held.take();
         let (id, slot) = (self.id, self.id.slot());
         tracing::warn!(%id, %reason, "poolyard: a job was lost");
-        shared.event(|inner, after| {
+        shared.event(|inner| {
             let left = held.is_some();
             if let Some(held) = held {
                 inner.park(slot, held);
             }
             if let Some(call) = inner.warm_call(id) {
-                after.wake(inner.warm_calls.failed(call, CreateFailure::Interrupted));
+                inner.after.wake(inner.warm_calls.failed(call, CreateFailure::Interrupted));
             }
             inner.ledger.lost(slot, reason, left, shared.now());
         });

@@ -64,7 +64,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
         let held = lease.held.take().expect("a lease holds its resource until it ends");
         let slot = held.meta.id.slot();
         if !lease.shared.is_forked() {
-            lease.shared.event(|inner, _| inner.ledger.detach(slot, lease.shared.now()));
+            lease.shared.event(|inner| inner.ledger.detach(slot, lease.shared.now()));
         }
         held.resource
     }
@@ -144,7 +144,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
         let mut held = self.held.take();
         let shared = &self.shared;
         let verdict = held.as_mut().map_or(Verdict::Ready, |held| Self::verdict(shared, held));
-        shared.event(|inner, _| {
+        shared.event(|inner| {
             if let Some(held) = held {
                 inner.park(id.slot(), held);
             }
@@ -167,7 +167,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
         tracing::trace!(%id, "poolyard: returned");
         _ = contained(|| shared.observer.returned(id));
         let now = shared.now();
-        shared.event(|inner, _| {
+        shared.event(|inner| {
             inner.parked[id.slot() as usize] = Some(held);
             inner.ledger.give_back(id.slot(), verdict, now);
         });

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::acquire::Acquire;
+use crate::acquire::{Acquire, Acquiring};
 use crate::builder::Builder;
 use crate::call::contained;
 use crate::config::{ConfigError, PoolConfig};
@@ -83,6 +83,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     ///
     /// A dropped future loses its place in the queue and nothing else: a creation that was started
     /// for it goes on, and what was promised to it goes to the next in line.
+    #[inline]
     #[track_caller]
     pub fn acquire<'a>(
         &'a self,
@@ -92,14 +93,14 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     }
 
     /// As [`acquire`](Pool::acquire), with options.
+    #[inline]
     #[track_caller]
     pub fn acquire_with<'a>(
         &'a self,
         key: &'a M::Key,
         options: Acquire,
     ) -> impl Future<Output = Result<Lease<M, O, S>, AcquireError<M::Error>>> + Send + 'a {
-        let location = Location::caller();
-        async move { self.shared.acquire(key, &options, location).await }
+        Acquiring::new(&self.shared, key, options, Location::caller())
     }
 
     /// Takes a resource of `key` that is ready without a check. Never waits, never creates.
@@ -154,7 +155,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
         let description = contained(|| shared.manager.describe(&resource)).unwrap_or_default();
         let mut held = crate::job::new_held::<M>(ResourceId::standalone(0), Arc::clone(&owned), resource);
         let now = shared.now();
-        let refused = shared.event(|inner, _| {
+        let refused = shared.event(|inner| {
             if inner.ledger.gate() == Gate::Closed {
                 return Err((held, InsertErrorKind::Closed));
             }
@@ -193,7 +194,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
         let cost = shared.manager.cost(key).max(1);
         let now = shared.clock.fine();
         let most = u32::try_from(wanted).unwrap_or(u32::MAX).min(crate::meta::SLOTS);
-        let call = shared.event(|inner, _| {
+        let call = shared.event(|inner| {
             let call = inner.warm_calls.begin(most as usize);
             if inner.ledger.gate() == Gate::Closed {
                 for _ in 0..most {
@@ -268,7 +269,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
         config.validate()?;
         let rules = Rules::new(&config, Shared::<M, O, S>::CHECKS);
         let now = self.shared.clock.fine();
-        self.shared.event(|inner, _| {
+        self.shared.event(|inner| {
             inner.config = Arc::new(config);
             inner.ledger.resize(rules, now);
         });
@@ -292,7 +293,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
         keep: &mut impl FnMut(&M::Key, &mut M::Resource, &Meta) -> bool,
     ) -> bool {
         let shared = &self.shared;
-        let picked = shared.event(|inner, _| inner.ledger.pick_idle(id).then(|| inner.unpark(id.slot())));
+        let picked = shared.event(|inner| inner.ledger.pick_idle(id).then(|| inner.unpark(id.slot())));
         let Some(mut held) = picked else { return false };
         let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             keep(&held.key, &mut held.resource, &held.meta)
@@ -303,7 +304,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
             Err(_) => Err(Reason::Panicked),
         };
         let now = shared.clock.fine();
-        shared.event(|inner, _| {
+        shared.event(|inner| {
             inner.park(id.slot(), held);
             inner.ledger.put_down(id.slot(), result, now);
         });
@@ -318,7 +319,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     pub fn invalidate(&self, key: &M::Key) {
         let hash = self.shared.hasher.hash_one(key);
         let now = self.shared.clock.fine();
-        self.shared.event(|inner, _| {
+        self.shared.event(|inner| {
             if let Some(group) = inner.find_group(hash, key) {
                 inner.ledger.invalidate(group, now);
             }
@@ -328,18 +329,18 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     /// Nothing made so far is used again, whatever its key.
     pub fn invalidate_all(&self) {
         let now = self.shared.clock.fine();
-        self.shared.event(|inner, _| inner.ledger.invalidate_all(now));
+        self.shared.event(|inner| inner.ledger.invalidate_all(now));
     }
 
     /// Gives nothing out until [`resume`](Pool::resume). Callers wait, under their deadlines.
     pub fn suspend(&self) {
-        self.shared.event(|inner, _| inner.ledger.suspend());
+        self.shared.event(|inner| inner.ledger.suspend());
     }
 
     /// Ends [`suspend`](Pool::suspend): those who wait are served in order.
     pub fn resume(&self) {
         let now = self.shared.clock.fine();
-        self.shared.event(|inner, _| inner.ledger.resume(now));
+        self.shared.event(|inner| inner.ledger.resume(now));
     }
 
     /// Closes the pool: waiters and later callers get [`AcquireError::Closed`], idle resources are
@@ -354,7 +355,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     pub async fn close(&self, patience: Duration) -> CloseReport<M::Key> {
         let shared = &self.shared;
         let now = shared.clock.fine();
-        shared.event(|inner, _| inner.ledger.close(now));
+        shared.event(|inner| inner.ledger.close(now));
         if !shared.state.lock().ledger.is_drained() && shared.start_driver(true) {
             self.drained(patience).await;
         }
@@ -437,7 +438,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Drop for P
         let last = self.shared.handles.fetch_sub(1, Ordering::AcqRel) == 1;
         if last && !self.shared.is_forked() {
             let now = self.shared.clock.fine();
-            self.shared.event(|inner, _| inner.ledger.close(now));
+            self.shared.event(|inner| inner.ledger.close(now));
         }
     }
 }

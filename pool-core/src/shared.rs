@@ -66,6 +66,8 @@ pub(crate) struct Inner<M: Manager> {
     /// Callers of `close` that wait for the pool to be drained.
     pub(crate) draining: Vec<Waker>,
     pub(crate) recycle_times: Quantile,
+    /// What the current event leaves to be done after the lock is released.
+    pub(crate) after: After<M>,
 }
 
 pub(crate) struct GroupShell<K> {
@@ -100,6 +102,8 @@ pub(crate) struct After<M: Manager> {
     gone: Vec<(oneshot::Sender<Arc<str>>, Arc<str>)>,
     keys: Vec<Arc<M::Key>>,
     needs_driver: bool,
+    /// There is something in here.
+    news: bool,
 }
 
 impl<M: Manager> After<M> {
@@ -111,10 +115,12 @@ impl<M: Manager> After<M> {
             gone: Vec::new(),
             keys: Vec::new(),
             needs_driver: false,
+            news: false,
         }
     }
 
     pub(crate) fn wake(&mut self, waker: Option<Waker>) {
+        self.news = true;
         match self.wake {
             None => self.wake = waker,
             Some(_) => self.wake_more.extend(waker),
@@ -122,7 +128,6 @@ impl<M: Manager> After<M> {
     }
 
     /// Wakes, sends and drops; the caller no longer holds the lock. Whether a driver must be started.
-    #[inline]
     pub(crate) fn carry_out(self) -> bool {
         if let Some(waker) = self.wake {
             waker.wake();
@@ -156,6 +161,7 @@ impl<M: Manager> Inner<M> {
             gone_watchers: Vec::new(),
             draining: Vec::new(),
             recycle_times: Quantile::default(),
+            after: After::new(),
         }
     }
 
@@ -220,10 +226,10 @@ impl<M: Manager> Inner<M> {
     }
 
     /// A creation has failed: its error goes where the ledger says.
-    pub(crate) fn deliver(&mut self, failed: Failed, failure: CreateFailure<M::Error>, after: &mut After<M>) {
+    pub(crate) fn deliver(&mut self, failed: Failed, failure: CreateFailure<M::Error>) {
         match failed {
             Failed::Waiter(waiter) => self.seat(waiter).failure = Some(failure),
-            Failed::Warm(call) => after.wake(self.warm_calls.failed(call, failure)),
+            Failed::Warm(call) => self.after.wake(self.warm_calls.failed(call, failure)),
             Failed::Nobody => {}
         }
     }
@@ -234,21 +240,24 @@ impl<M: Manager> Inner<M> {
         Counts { abandoned, ..counts_of(self.ledger.counts(), waiters) }
     }
 
-    /// Collects what follows from the last event.
+    /// Collects what follows from the last event; `None`, as almost always, if nothing does.
     #[inline]
-    pub(crate) fn settle(&mut self, after: &mut After<M>) {
-        let out = &self.ledger.out;
-        if !out.settled.is_empty() {
-            self.settle_waiters(after);
-        }
-        let out = &self.ledger.out;
-        if !out.dead_groups.is_empty() || !out.unmet_warm.is_empty() {
-            self.settle_rest(after);
-        }
-        if !self.releasing.is_empty() {
-            self.settle_releasing(after);
-        }
-        if !self.draining.is_empty() && self.ledger.is_drained() {
+    pub(crate) fn settle(&mut self) -> Option<After<M>> {
+        let news = self.ledger.out.news
+            || self.after.news
+            || self.ledger.alarm() < self.driver.armed
+            || !self.releasing.is_empty()
+            || !self.draining.is_empty();
+        news.then(|| self.settle_news())
+    }
+
+    fn settle_news(&mut self) -> After<M> {
+        self.ledger.out.news = false;
+        let mut after = std::mem::replace(&mut self.after, After::new());
+        self.settle_waiters(&mut after);
+        self.settle_rest(&mut after);
+        self.settle_releasing(&mut after);
+        if self.ledger.is_drained() {
             after.wake_more.append(&mut self.draining);
         }
         if !self.ledger.out.orders.is_empty() || self.ledger.alarm() < self.driver.armed {
@@ -257,6 +266,7 @@ impl<M: Manager> Inner<M> {
                 false => after.needs_driver = true,
             }
         }
+        after
     }
 
     fn settle_waiters(&mut self, after: &mut After<M>) {
@@ -316,16 +326,22 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
 
     /// The one way to change anything.
     #[inline]
-    pub(crate) fn event<R>(self: &Arc<Self>, change: impl FnOnce(&mut Inner<M>, &mut After<M>) -> R) -> R {
-        let mut after = After::new();
+    pub(crate) fn event<R>(self: &Arc<Self>, change: impl FnOnce(&mut Inner<M>) -> R) -> R {
         let mut inner = self.state.lock();
-        let result = change(&mut inner, &mut after);
-        inner.settle(&mut after);
+        let result = change(&mut inner);
+        let after = inner.settle();
         drop(inner);
+        if let Some(after) = after {
+            self.carry_out(after);
+        }
+        result
+    }
+
+    #[cold]
+    fn carry_out(self: &Arc<Self>, after: After<M>) {
         if after.carry_out() {
             self.want_driver();
         }
-        result
     }
 
     /// The time for the hot path.
@@ -355,23 +371,24 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> GoneSink f
 impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, O, S> {
     fn report_gone(self: &Arc<Self>, id: ResourceId, cause: Arc<str>) {
         tracing::debug!(%id, %cause, "poolyard: gone");
-        self.event(|inner, after| {
+        self.event(|inner| {
             if inner.ledger.find(id).is_none_or(|slot| slot.gone) {
                 return;
             }
             inner.note(id.slot()).gone_cause = Some(Arc::clone(&cause));
             if inner.ledger.gone(id, self.now()) {
-                inner.tell_gone(id, &cause, after);
+                inner.tell_gone(id, &cause);
             }
         });
     }
 }
 
 impl<M: Manager> Inner<M> {
-    fn tell_gone(&mut self, id: ResourceId, cause: &Arc<str>, after: &mut After<M>) {
+    fn tell_gone(&mut self, id: ResourceId, cause: &Arc<str>) {
+        self.after.news = true;
         for (watched, sender) in std::mem::take(&mut self.gone_watchers) {
             match watched == id {
-                true => after.gone.push((sender, Arc::clone(cause))),
+                true => self.after.gone.push((sender, Arc::clone(cause))),
                 false => self.gone_watchers.push((watched, sender)),
             }
         }

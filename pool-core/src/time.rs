@@ -21,12 +21,37 @@ impl Time {
 
     /// `NEVER` where there is no span.
     pub(crate) fn plus_maybe(self, span: Option<Duration>) -> Time {
-        span.map_or(Time::NEVER, |span| self.plus(span))
+        self.after(Span::new(span))
+    }
+
+    /// `NEVER` after a span that never passes.
+    #[inline]
+    pub(crate) fn after(self, span: Span) -> Time {
+        Time(self.0.saturating_add(span.0))
+    }
+
+    /// Whether `span` has passed since `earlier`.
+    #[inline]
+    pub(crate) fn is_past(self, span: Span, earlier: Time) -> bool {
+        self.0.saturating_sub(earlier.0) >= span.0
     }
 
     /// Zero where `earlier` is later: readings of a coarse and a fine clock differ by a few milliseconds.
     pub(crate) fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A length of time, in nanoseconds: cheaper on the hot path than a `Duration`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span(u64);
+
+impl Span {
+    pub(crate) const ZERO: Span = Span(0);
+
+    /// `None` is a span that never passes.
+    pub(crate) fn new(span: Option<Duration>) -> Span {
+        Span(span.map_or(u64::MAX, nanos))
     }
 }
 

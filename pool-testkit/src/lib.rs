@@ -16,6 +16,7 @@ pub mod availability;
 mod by_hand;
 pub mod cancel;
 pub mod census;
+pub mod exec;
 mod fake;
 mod faults;
 mod gate;
@@ -35,7 +36,7 @@ pub use gate::Gate;
 pub use harness::{Capabilities, Capability, Harness, KeyOf, ResourceOf};
 pub use registry::{Call, Outcome, Violation};
 pub use script::{Method, Step, Then, steps};
-pub use trial::{SEED, Subject, Trial, try_law};
+pub use trial::{CASES, SEED, Subject, Trial, try_law};
 
 /// The README's code compiles.
 #[cfg(doctest)]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use poolyard_core::{Context, Manager};
 use poolyard_testkit::{Capabilities, Capability, Harness, conformance};
@@ -46,8 +47,10 @@ impl Harness for World {
     type Manager = Directories;
 
     async fn new() -> Self {
-        let root = std::env::temp_dir().join(format!("directories-{}", std::process::id()));
-        std::fs::create_dir_all(&root).expect("the temporary directory can be written to");
+        static WORLDS: AtomicU64 = AtomicU64::new(0);
+        let name = format!("directories-{}-{}", std::process::id(), WORLDS.fetch_add(1, Relaxed));
+        let root = std::env::temp_dir().join(name);
+        std::fs::create_dir(&root).expect("the temporary directory can be written to");
         World(root)
     }
     fn manager(&self) -> Directories {

@@ -11,6 +11,10 @@ impl Ledger {
     /// New limits. What exceeds them goes: idle resources now, leased ones at their return.
     pub(crate) fn resize(&mut self, rules: Rules, now: Time) {
         self.rules = rules;
+        #[cfg(test)]
+        {
+            self.resized = true;
+        }
         self.shrink();
         let groups: Vec<u32> = self.groups.iter().map(|(index, _)| index as u32).collect();
         for group in groups {
@@ -144,9 +148,6 @@ impl Ledger {
         for group in groups {
             self.serve(group, now);
         }
-        for id in self.idle_ids() {
-            self.set_expiry(id.slot());
-        }
         self.dirty = true;
         self.dispatch(now);
     }
@@ -176,6 +177,7 @@ impl Ledger {
         }
         for (group, call) in std::mem::take(&mut self.warming) {
             self.group(group).pins -= 1;
+            self.out.news = true;
             self.out.unmet_warm.push(call);
         }
         self.destroy_unleased();

@@ -98,7 +98,7 @@ impl Ledger {
             return;
         }
         let check_at = self.check_at(index);
-        if now >= check_at && self.gate == Gate::Open {
+        if now >= check_at {
             return self.clean(index, State::Checking(Check::Periodic));
         }
         self.set_expiry_after(index, now);
@@ -123,13 +123,8 @@ impl Ledger {
     #[inline]
     pub(super) fn set_expiry(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
-        slot.expires = slot.idle_since.plus_maybe(self.rules.idle_timeout).min(slot.lifetime_end);
-        let expires = slot.expires;
-        // Checks rest while the pool is suspended; `resume` sets their timers.
-        let due = match self.gate {
-            Gate::Open => expires.min(self.check_at(index)),
-            _ => expires,
-        };
+        slot.expires = slot.idle_since.after(self.rules.idle_timeout).min(slot.lifetime_end);
+        let due = slot.expires.min(self.check_at(index));
         self.set_timer(index, due);
     }
 
@@ -137,7 +132,7 @@ impl Ledger {
     #[inline]
     fn check_at(&self, index: u32) -> Time {
         let slot = &self.slots[index as usize];
-        slot.known_good.max(slot.idle_since).plus_maybe(self.rules.check_interval)
+        slot.known_good.max(slot.idle_since).after(self.rules.check_interval)
     }
 
     /// As [`set_expiry`](Ledger::set_expiry), for a slot that outlives its idle timeout as part of

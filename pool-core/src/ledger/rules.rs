@@ -1,9 +1,8 @@
 //! [`Rules`]: the configuration, resolved into the ledger's terms.
 
-use std::time::Duration;
-
 use crate::config::{PoolConfig, ReuseOrder};
 use crate::meta::SLOTS;
+use crate::time::Span;
 
 /// What the ledger must know of a [`PoolConfig`].
 #[derive(Clone, Debug)]
@@ -23,11 +22,11 @@ pub(crate) struct Rules {
     pub(crate) max_abandoned: u32,
     pub(crate) max_overtakes: u64,
     pub(crate) lifo: bool,
-    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) idle_timeout: Span,
     pub(crate) max_uses: u64,
-    pub(crate) check_after: Option<Duration>,
+    pub(crate) check_after: Span,
     pub(crate) check_every_recycles: Option<u64>,
-    pub(crate) check_interval: Option<Duration>,
+    pub(crate) check_interval: Span,
 }
 
 impl Rules {
@@ -49,11 +48,11 @@ impl Rules {
             max_abandoned: number(config.max_abandoned),
             max_overtakes: config.max_overtakes,
             lifo: config.order == ReuseOrder::Lifo,
-            idle_timeout: config.idle_timeout,
+            idle_timeout: Span::new(config.idle_timeout),
             max_uses: config.max_uses,
-            check_after: config.check_after.filter(|_| checks),
+            check_after: Span::new(config.check_after.filter(|_| checks)),
             check_every_recycles: config.check_every_recycles.filter(|_| checks),
-            check_interval: config.check_interval.filter(|_| checks),
+            check_interval: Span::new(config.check_interval.filter(|_| checks)),
         }
     }
 }
