@@ -111,6 +111,9 @@ impl Ledger {
                 match self.unfit(index, now) {
                     Some(reason) => self.destroy(index, reason),
                     None if check => self.clean(index, State::Checking(Check::AtReturn)),
+                    None if self.must_check_for_next(index) => {
+                        self.clean(index, State::Checking(Check::BeforeHandOut));
+                    }
                     None => self.make_ready(index, now),
                 }
             }
