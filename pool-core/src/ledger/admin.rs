@@ -11,6 +11,10 @@ impl Ledger {
     /// New limits. What exceeds them goes: idle resources now, leased ones at their return.
     pub(crate) fn resize(&mut self, rules: Rules, now: Time) {
         self.rules = rules;
+        #[cfg(test)]
+        {
+            self.resized = true;
+        }
         self.shrink();
         let groups: Vec<u32> = self.groups.iter().map(|(index, _)| index as u32).collect();
         for group in groups {

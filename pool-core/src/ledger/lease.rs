@@ -71,6 +71,8 @@ impl Ledger {
             return refusal;
         }
         let waiter = self.enqueue(group, deadline.unwrap_or(common), deadline.is_some(), location);
+        // Where an older waiter finds no room, there is none for this one either.
+        self.dirty |= self.starved.is_none();
         self.serve(group, now);
         self.dispatch(now);
         Acquired::Queued(waiter)
@@ -264,23 +266,42 @@ impl Ledger {
     /// another key needs, or to be idle.
     #[inline]
     pub(super) fn make_ready(&mut self, index: u32, now: Time) {
+        if self.starved.is_some() && self.must_give_way(index) {
+            return self.destroy(index, Reason::Evicted);
+        }
+        self.hand_out(index, now);
+    }
+
+    /// As [`make_ready`](Ledger::make_ready), where passing an older waiter was counted before.
+    #[inline]
+    pub(super) fn hand_out(&mut self, index: u32, now: Time) {
         self.hope(index, false);
         if let Some(reason) = self.unfit(index, now) {
             return self.destroy(index, reason);
         }
         let group = self.slots[index as usize].group;
-        let waiters = self.groups[group as usize].waiters;
-        if waiters.is_empty() || self.gate != Gate::Open {
+        if self.groups[group as usize].waiters.is_empty() {
             return self.become_idle(index, now);
         }
-        if self.passes_an_older(waiters.head) {
-            if self.is_overdue() {
-                return self.destroy(index, Reason::Evicted);
-            }
-            self.count_pass();
+        if self.gate != Gate::Open {
+            self.become_idle(index, now);
+            return self.refresh(group);
         }
         self.unlink(index);
         self.grant(index);
+    }
+
+    /// Whether an older waiter of another key has been passed often enough; if not, counts the pass.
+    fn must_give_way(&mut self, index: u32) -> bool {
+        let waiters = self.groups[self.slots[index as usize].group as usize].waiters;
+        if waiters.is_empty() || !self.passes_an_older(waiters.head) {
+            return false;
+        }
+        let overdue = self.is_overdue();
+        if !overdue {
+            self.count_pass();
+        }
+        overdue
     }
 
     /// Whether giving a resource to `waiter` passes an older waiter of another key.

@@ -156,6 +156,9 @@ pub(crate) struct Ledger {
     valid_from: u64,
     /// Something changed that `dispatch` must look at.
     dirty: bool,
+    /// The limits may be exceeded by what was there before they shrank.
+    #[cfg(test)]
+    resized: bool,
     pub(crate) out: Out,
     pub(crate) counters: Counters,
 }
@@ -191,6 +194,8 @@ impl Ledger {
             generation: 0,
             valid_from: 0,
             dirty: false,
+            #[cfg(test)]
+            resized: false,
             out: Out::default(),
             counters: Counters::default(),
         }

@@ -38,7 +38,8 @@ impl Ledger {
         slot.created = now;
         slot.known_good = now;
         slot.lifetime_end = lifetime_end;
-        self.make_ready(index, now);
+        self.dirty = true;
+        self.hand_out(index, now);
     }
 
     /// A creation has failed for good.

@@ -207,7 +207,7 @@ impl<P: Planted> Harness for InMemory<P> {
     type Manager = CellManager;
 
     const CALL_DEADLINE: Duration = Duration::from_secs(1);
-    const LAW_DEADLINE: Duration = Duration::from_secs(20);
+    const LAW_DEADLINE: Duration = Duration::from_secs(60);
     const CASES: u32 = 64;
 
     async fn new() -> Self {
