@@ -266,7 +266,7 @@ impl Ledger {
     /// another key needs, or to be idle.
     #[inline]
     pub(super) fn make_ready(&mut self, index: u32, now: Time) {
-        if self.starved.is_some() && self.must_give_way(index) {
+        if self.starved.is_some() && self.unfit(index, now).is_none() && self.must_give_way(index) {
             return self.destroy(index, Reason::Evicted);
         }
         self.hand_out(index, now);

@@ -211,7 +211,7 @@ impl Ledger {
             let index = id.slot();
             self.hope(index, false);
             let group = self.slots[index as usize].group;
-            self.refresh(group);
+            self.serve(group, now);
             self.dispatch(now);
         }
     }
