@@ -125,9 +125,16 @@ impl Ledger {
         true
     }
 
-    /// The look at an idle slot is over.
+    /// The look at an idle slot is over. It was no check: a waiter that came meanwhile gets one.
     pub(crate) fn put_down(&mut self, index: u32, result: Result<(), Reason>, now: Time) {
-        self.looked_at(index, result, now);
+        let group = self.slots[index as usize].group;
+        let wanted = !self.groups[group as usize].waiters.is_empty();
+        if result.is_ok() && wanted && self.unfit(index, now).is_none() && self.needs_check(index, now) {
+            self.slot(index).running = false;
+            self.clean(index, State::Checking(Check::BeforeHandOut));
+        } else {
+            self.looked_at(index, result, now);
+        }
         self.dispatch(now);
     }
 

@@ -143,7 +143,7 @@ impl Ledger {
 
     /// Where every hand-out needs a check, one straight to the next waiter does, too.
     #[inline]
-    fn must_check_for_next(&self, slot: u32) -> bool {
+    pub(super) fn must_check_for_next(&self, slot: u32) -> bool {
         self.rules.check_after == Span::ZERO
             && !self.groups[self.slots[slot as usize].group as usize].waiters.is_empty()
     }
@@ -225,7 +225,7 @@ impl Ledger {
     }
 
     #[inline]
-    fn needs_check(&self, index: u32, now: Time) -> bool {
+    pub(super) fn needs_check(&self, index: u32, now: Time) -> bool {
         let slot = &self.slots[index as usize];
         now.is_past(self.rules.check_after, slot.known_good.max(slot.idle_since))
     }
@@ -266,7 +266,7 @@ impl Ledger {
     /// another key needs, or to be idle.
     #[inline]
     pub(super) fn make_ready(&mut self, index: u32, now: Time) {
-        if self.starved.is_some() && self.must_give_way(index) {
+        if self.starved.is_some() && self.unfit(index, now).is_none() && self.must_give_way(index) {
             return self.destroy(index, Reason::Evicted);
         }
         self.hand_out(index, now);

@@ -111,6 +111,9 @@ impl Ledger {
                 match self.unfit(index, now) {
                     Some(reason) => self.destroy(index, reason),
                     None if check => self.clean(index, State::Checking(Check::AtReturn)),
+                    None if self.must_check_for_next(index) => {
+                        self.clean(index, State::Checking(Check::BeforeHandOut));
+                    }
                     None => self.make_ready(index, now),
                 }
             }
@@ -208,7 +211,7 @@ impl Ledger {
             let index = id.slot();
             self.hope(index, false);
             let group = self.slots[index as usize].group;
-            self.refresh(group);
+            self.serve(group, now);
             self.dispatch(now);
         }
     }
