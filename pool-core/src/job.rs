@@ -96,7 +96,12 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Task<M, O,
         let pause = contained(|| shared.manager.retry(error, self.cx.attempt)).ok()??;
         let pause = pause.mul_f64(1.0 + 0.2 * roll());
         let in_time = now() + pause < self.cx.deadline;
-        let open = shared.state.lock().ledger.gate() != Gate::Closed;
+        let text = Arc::from(chain(error));
+        let open = {
+            let mut inner = shared.state.lock();
+            inner.remember_error(self.cx.id, text);
+            inner.ledger.gate() != Gate::Closed
+        };
         tracing::debug!(id = %self.cx.id, attempt = self.cx.attempt, error = %error, ?pause, "poolyard: creation failed, trying again");
         (in_time && open).then_some(pause)
     }
@@ -331,7 +336,10 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Claim<M, O
                 CreateFailure::Panicked(_) => inner.ledger.counters.panicked_calls += 1,
                 _ => {}
             }
-            inner.remember_error(id, Arc::from(text.as_str()));
+            // Where the last attempt ran out of time, the error of the one before says more.
+            if !matches!(failure, CreateFailure::TimedOut) || inner.last_error(id).is_none() {
+                inner.remember_error(id, Arc::from(text.as_str()));
+            }
             let failed = inner.ledger.create_failed(slot, shared.now());
             inner.deliver(failed, failure);
         });
@@ -346,6 +354,11 @@ impl<M: Manager> Inner<M> {
             Origin::Warm(call) => Some(call),
             _ => None,
         }
+    }
+
+    fn last_error(&self, id: ResourceId) -> Option<&str> {
+        let group = self.ledger.find(id)?.group;
+        self.groups[group as usize].as_ref()?.last_error.as_deref()
     }
 
     /// Keeps the error of a creation for those who time out waiting for its key.

@@ -17,7 +17,7 @@ use crate::context::GoneSink;
 use crate::driver::DriverSeat;
 use crate::error::{Counts, CreateFailure};
 use crate::held::Held;
-use crate::ledger::{Failed, Ledger, State};
+use crate::ledger::{Failed, Fate, Ledger, State};
 use crate::manager::Manager;
 use crate::meta::{Reason, ResourceId};
 use crate::observer::Observer;
@@ -85,11 +85,13 @@ pub(crate) struct SlotNote {
 pub(crate) struct Seat<E> {
     pub(crate) waker: Option<Waker>,
     pub(crate) failure: Option<CreateFailure<E>>,
+    /// The last error of its key, kept here because the key may be forgotten before it is told.
+    pub(crate) last_error: Option<Arc<str>>,
 }
 
 impl<E> Default for Seat<E> {
     fn default() -> Self {
-        Seat { waker: None, failure: None }
+        Seat { waker: None, failure: None, last_error: None }
     }
 }
 
@@ -272,10 +274,18 @@ impl<M: Manager> Inner<M> {
     fn settle_waiters(&mut self, after: &mut After<M>) {
         let mut settled = std::mem::take(&mut self.ledger.out.settled);
         for waiter in settled.drain(..) {
-            let waker = self.seat(waiter).waker.take();
-            after.wake(waker);
+            let granted = matches!(self.ledger.fate(waiter), Fate::Granted(_));
+            let last_error = if granted { None } else { self.last_error_for(waiter) };
+            let seat = self.seat(waiter);
+            seat.last_error = last_error;
+            after.wake(seat.waker.take());
         }
         self.ledger.out.settled = settled;
+    }
+
+    fn last_error_for(&self, waiter: u32) -> Option<Arc<str>> {
+        let group = self.ledger.group_of_waiter(waiter);
+        self.groups.get(group as usize)?.as_ref()?.last_error.clone()
     }
 
     fn settle_rest(&mut self, after: &mut After<M>) {
