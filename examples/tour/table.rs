@@ -25,7 +25,8 @@ pub(crate) fn print(screen: &Screen, sections: &[Section]) {
 fn cells(numbers: &Numbers) -> [String; 4] {
     let (cold, pooled) = (numbers.cold.p50(), numbers.pooled.p50());
     let ratio = cold.as_secs_f64() / pooled.as_secs_f64();
-    [duration(cold), duration(pooled), format!("{ratio:.0}x"), mebibytes(numbers.memory)]
+    let decimals = if ratio < 10.0 { 1 } else { 0 };
+    [duration(cold), duration(pooled), format!("{ratio:.decimals$}x"), mebibytes(numbers.memory)]
 }
 
 fn explain(screen: &Screen, section: &Section) {
