@@ -211,7 +211,7 @@ impl Ledger {
             let index = id.slot();
             self.hope(index, false);
             let group = self.slots[index as usize].group;
-            self.refresh(group);
+            self.serve(group, now);
             self.dispatch(now);
         }
     }
@@ -221,7 +221,9 @@ impl Ledger {
         let Some(slot) = self.find(id) else { return false };
         let index = id.slot();
         let (state, running, waiter, group) = (slot.state, slot.running, slot.waiter, slot.group);
-        self.slot(index).gone = true;
+        let record = self.slot(index);
+        record.gone = true;
+        record.doom.get_or_insert(Reason::Gone);
         match state {
             State::Idle => self.destroy(index, Reason::Gone),
             State::Granted => {

@@ -212,7 +212,10 @@ impl Model {
     }
 
     fn make_ready(&mut self, serial: u64) {
-        let key = self.thing(serial).key;
+        let Thing { key, gone, .. } = *self.thing(serial);
+        if gone {
+            return self.destroy(serial);
+        }
         let ticket = self.waiting(key).first().copied();
         if ticket.is_none() && self.is_overdue() {
             return self.destroy(serial);
