@@ -103,6 +103,8 @@ pub(crate) struct After<M: Manager> {
     released: Vec<(oneshot::Sender<Result<(), Reason>>, Result<(), Reason>)>,
     gone: Vec<(oneshot::Sender<Arc<str>>, Arc<str>)>,
     keys: Vec<Arc<M::Key>>,
+    /// Errors that nobody waits for.
+    unheard: Vec<CreateFailure<M::Error>>,
     needs_driver: bool,
     /// There is something in here.
     news: bool,
@@ -116,6 +118,7 @@ impl<M: Manager> After<M> {
             released: Vec::new(),
             gone: Vec::new(),
             keys: Vec::new(),
+            unheard: Vec::new(),
             needs_driver: false,
             news: false,
         }
@@ -174,9 +177,9 @@ impl<M: Manager> Inner<M> {
         self.table.find(hash, is_it).copied()
     }
 
-    /// The group of a key, made now if there is none.
-    pub(crate) fn find_or_add_group(&mut self, hash: u64, key: Arc<M::Key>, cost: u64) -> u32 {
-        if let Some(group) = self.find_group(hash, &key) {
+    /// The group of a key, made now if there is none. The caller drops `key`, outside the lock.
+    pub(crate) fn find_or_add_group(&mut self, hash: u64, key: &Arc<M::Key>, cost: u64) -> u32 {
+        if let Some(group) = self.find_group(hash, key) {
             return group;
         }
         let group = self.ledger.add_group(cost);
@@ -184,7 +187,7 @@ impl<M: Manager> Inner<M> {
         if self.groups.len() <= index {
             self.groups.resize_with(index + 1, || None);
         }
-        self.groups[index] = Some(GroupShell { key, hash, last_error: None });
+        self.groups[index] = Some(GroupShell { key: Arc::clone(key), hash, last_error: None });
         let groups = &self.groups;
         self.table.insert_unique(hash, group, |&other| groups[other as usize].as_ref().map_or(0, |g| g.hash));
         group
@@ -231,8 +234,13 @@ impl<M: Manager> Inner<M> {
     pub(crate) fn deliver(&mut self, failed: Failed, failure: CreateFailure<M::Error>) {
         match failed {
             Failed::Waiter(waiter) => self.seat(waiter).failure = Some(failure),
-            Failed::Warm(call) => self.after.wake(self.warm_calls.failed(call, failure)),
-            Failed::Nobody => {}
+            Failed::Warm(call) if self.warm_calls.knows(call) => {
+                self.after.wake(self.warm_calls.failed(call, failure));
+            }
+            Failed::Warm(_) | Failed::Nobody => {
+                self.after.news = true;
+                self.after.unheard.push(failure);
+            }
         }
     }
 

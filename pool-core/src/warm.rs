@@ -50,6 +50,11 @@ impl<E> WarmCalls<E> {
         }
     }
 
+    /// Whether its caller is still there.
+    pub(crate) fn knows(&self, call: u64) -> bool {
+        self.calls.contains_key(&call)
+    }
+
     pub(crate) fn inserted(&mut self, call: u64) -> Option<Waker> {
         self.progress(call, |report| report.inserted += 1)
     }
