@@ -154,7 +154,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
         let cost = shared.manager.cost(key).max(1);
         let description = contained(|| shared.manager.describe(&resource)).unwrap_or_default();
         // Stays out here until it is parked, so that nothing drops it under the lock.
-        let mut held = Some(crate::job::new_held::<M>(ResourceId::standalone(0), Arc::clone(&owned), resource));
+        let mut held =
+            Some(crate::job::new_held::<M>(ResourceId::standalone(0), Arc::clone(&owned), resource));
         let now = shared.now();
         let inserted = shared.event(|inner| {
             if inner.ledger.gate() == Gate::Closed {
