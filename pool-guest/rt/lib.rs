@@ -6,6 +6,7 @@
 #![no_std]
 
 mod arch;
+#[path = "../src/frame.rs"]
 pub mod frame;
 mod mem;
 pub mod socket;

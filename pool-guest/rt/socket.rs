@@ -94,6 +94,15 @@ impl Received {
 ///
 /// `EBADMSG` if it was longer than `into` or carried more than [`MAX_FDS`] descriptors.
 pub fn receive(socket: i32, into: &mut [u8]) -> Result<Received> {
+    receive_with(socket, into, MSG_CMSG_CLOEXEC)
+}
+
+/// Like [`receive`], but the descriptors survive an exec.
+pub fn receive_inheritable(socket: i32, into: &mut [u8]) -> Result<Received> {
+    receive_with(socket, into, 0)
+}
+
+fn receive_with(socket: i32, into: &mut [u8], flags: usize) -> Result<Received> {
     let mut control = Control { len: 0, level: 0, kind: 0, fds: [-1; MAX_FDS] };
     let part = Part { base: into.as_mut_ptr(), len: into.len() };
     let mut message = Message {
@@ -105,7 +114,7 @@ pub fn receive(socket: i32, into: &mut [u8]) -> Result<Received> {
         control_len: size_of::<Control>(),
         flags: 0,
     };
-    let a = [socket as usize, &raw mut message as usize, MSG_CMSG_CLOEXEC, 0, 0, 0];
+    let a = [socket as usize, &raw mut message as usize, flags, 0, 0, 0];
     // SAFETY: the kernel writes into `into` and `control`, at most as much as the lengths say.
     let len = sys::retry(|| unsafe { sys::call(nr::RECVMSG, a) })?;
     let rights = message.control_len >= CONTROL_HEADER && control.kind == SCM_RIGHTS;

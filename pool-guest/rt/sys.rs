@@ -213,14 +213,16 @@ pub fn pipe2(flags: u32) -> Result<[i32; 2]> {
     Ok(ends)
 }
 
-/// Maps a file privately, readable and writable.
+/// Maps a file privately, readable and writable; without a file, fresh zeroed memory.
 ///
 /// The mapping is never unmapped, so the slice lives as long as the process.
-pub fn map_private(fd: i32, len: usize) -> Result<&'static mut [u8]> {
+pub fn map_private(fd: Option<i32>, len: usize) -> Result<&'static mut [u8]> {
     const READ_WRITE: usize = 3;
     const PRIVATE: usize = 2;
+    const ANONYMOUS: usize = 0x20;
+    let (fd, flags) = fd.map_or((-1, PRIVATE | ANONYMOUS), |fd| (fd, PRIVATE));
     // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
-    let at = unsafe { call(nr::MMAP, [0, len, READ_WRITE, PRIVATE, fd as usize, 0]) }?;
+    let at = unsafe { call(nr::MMAP, [0, len, READ_WRITE, flags, fd as usize, 0]) }?;
     // SAFETY: the mapping is `len` bytes long, private and never unmapped.
     Ok(unsafe { core::slice::from_raw_parts_mut(at as *mut u8, len) })
 }
@@ -413,6 +415,12 @@ pub const POLLIN: i16 = 1;
 pub fn poll(fds: &mut [PollFd]) -> Result<usize> {
     // SAFETY: the kernel writes only the `revents` of the entries.
     retry(|| unsafe { call(nr::PPOLL, [fds.as_mut_ptr() as usize, fds.len(), 0, 0, 0, 0]) })
+}
+
+/// Sleeps for a millisecond, or less if a signal comes.
+pub fn sleep_millisecond() {
+    let time = [0u64, 1_000_000];
+    let _ = plain!(nr::PPOLL, 0, 0, time.as_ptr(), 0, 0);
 }
 
 // Mounts

@@ -28,12 +28,12 @@ use std::{env, fs};
 /// The sources of the crate `poolyard_rt`, which every guest links. They travel inside this
 /// library, so that a packaged crate can build its guests.
 const RUNTIME: [(&str, &str); 6] = [
-    ("lib.rs", include_str!("../rt/lib.rs")),
-    ("arch.rs", include_str!("../rt/arch.rs")),
-    ("mem.rs", include_str!("../rt/mem.rs")),
-    ("sys.rs", include_str!("../rt/sys.rs")),
-    ("socket.rs", include_str!("../rt/socket.rs")),
-    ("frame.rs", include_str!("frame.rs")),
+    ("rt/lib.rs", include_str!("../rt/lib.rs")),
+    ("rt/arch.rs", include_str!("../rt/arch.rs")),
+    ("rt/mem.rs", include_str!("../rt/mem.rs")),
+    ("rt/sys.rs", include_str!("../rt/sys.rs")),
+    ("rt/socket.rs", include_str!("../rt/socket.rs")),
+    ("src/frame.rs", include_str!("frame.rs")),
 ];
 
 /// Architectures that `rt/arch.rs` knows.
@@ -98,15 +98,17 @@ impl Program {
     }
 
     fn compile(&self, out: &Path, id: &str) {
-        let runtime = out.join(format!("{}-rt", self.name));
-        fs::create_dir_all(&runtime).expect("cannot write to OUT_DIR");
+        let runtime = out.join(format!("{}-guest", self.name));
+        for folder in ["rt", "src"] {
+            fs::create_dir_all(runtime.join(folder)).expect("cannot write to OUT_DIR");
+        }
         for (name, text) in RUNTIME {
             fs::write(runtime.join(name), text).expect("cannot write to OUT_DIR");
         }
         let library = runtime.join("libpoolyard_rt.rlib");
         let mut rt = rustc(out);
         rt.args(["--crate-name", "poolyard_rt", "--crate-type", "rlib", "-o"]).arg(&library);
-        run(rt.arg(runtime.join("lib.rs")));
+        run(rt.arg(runtime.join("rt/lib.rs")));
 
         let mut program = rustc(out);
         program.args(["--crate-type", "bin", "--crate-name", &self.name.replace('-', "_")]);
