@@ -22,22 +22,22 @@ impl Failure {
         Self { stage, errno, index: 0 }
     }
 
-    /// Tells the host. If even that fails, the closed socket will.
-    pub fn report(self, host: i32) {
-        reply(host, Kind::Failed, &[self.stage as u32, self.errno.0 as u32, self.index], &[]);
+    /// Answers request `seq`. If even that fails, the closed socket will tell.
+    pub fn report(self, host: i32, seq: u32) {
+        reply(host, Kind::Failed, seq, &[self.stage as u32, self.errno.0 as u32, self.index], &[]);
     }
 
     /// Tells the host and ends.
     pub fn die(self, host: i32) -> ! {
-        self.report(host);
+        self.report(host, 0);
         sys::exit(1)
     }
 }
 
-/// Sends a message whose body is a list of numbers.
-pub fn reply(host: i32, kind: Kind, numbers: &[u32], fds: &[i32]) {
+/// Answers request `seq` with a message whose body is a list of numbers.
+pub fn reply(host: i32, kind: Kind, seq: u32, numbers: &[u32], fds: &[i32]) {
     let mut buffer = [0; 64];
-    let mut writer = Writer::new(&mut buffer, Header { kind: kind as u16, flags: 0, seq: 0 });
+    let mut writer = Writer::new(&mut buffer, Header { kind: kind as u16, flags: 0, seq });
     for &number in numbers {
         writer.u32(number);
     }

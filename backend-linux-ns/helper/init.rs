@@ -124,15 +124,15 @@ impl<'a> Init<'a> {
             // The lease is over; the kernel ends what is left of it.
             _ => sys::exit(0),
         };
-        let answered = self.dispatch(&buffer[..received.len], received.fds());
+        let Ok((header, body)) = frame::parse(&buffer[..received.len]) else { sys::exit(1) };
+        let answered = self.dispatch(header, body, received.fds());
         received.fds().iter().for_each(|&fd| sys::close(fd));
         if let Err(failure) = answered {
-            failure.report(self.host);
+            failure.report(self.host, header.seq);
         }
     }
 
-    fn dispatch(&mut self, datagram: &[u8], fds: &[i32]) -> Result<()> {
-        let (header, mut body) = frame::parse(datagram).at(Stage::Protocol)?;
+    fn dispatch(&mut self, header: Header, mut body: Reader<'_>, fds: &[i32]) -> Result<()> {
         match (Kind::from_number(header.kind), fds) {
             (Some(Kind::Spawn), &[runner, ref procs @ ..]) => {
                 let index = body.u32().at(Stage::Protocol)?;
@@ -141,7 +141,7 @@ impl<'a> Init<'a> {
             (Some(Kind::Signal), []) => self.signal(body).at(Stage::Protocol),
             (Some(Kind::Open), []) => {
                 let fd = self.open(body)?;
-                reply(self.host, Kind::Opened, &[], &[fd]);
+                reply(self.host, Kind::Opened, header.seq, &[], &[fd]);
                 sys::close(fd);
                 Ok(())
             }

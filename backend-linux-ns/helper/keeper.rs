@@ -29,7 +29,7 @@ pub fn run(plan: &Plan<'_>, trees: &Trees, devices: i32, host: i32, go: i32) -> 
     if let Err(failure) = build(plan, trees, devices) {
         failure.die(host)
     }
-    reply(host, Kind::Ready, &[], &[]);
+    reply(host, Kind::Ready, 0, &[], &[]);
     serve(plan, host)
 }
 
@@ -113,7 +113,7 @@ fn serve(plan: &Plan<'_>, host: i32) -> ! {
         };
         received.fds().iter().for_each(|&fd| sys::close(fd));
         if let Err(failure) = armed {
-            failure.report(host);
+            failure.report(host, 0);
         }
     }
 }

@@ -127,23 +127,22 @@ fn hello() {
     }
 }
 
+/// Everything about a creation is said on the new keeper's socket, so that the host waits in one
+/// place and creations do not wait for each other.
 fn serve(datagram: &[u8], fds: &[i32]) {
-    let created = match (frame::parse(datagram), fds) {
-        (Ok((header, body)), &[keeper]) if header.kind == Kind::Create as u16 => {
+    let &[keeper] = fds else { return };
+    let created = match frame::parse(datagram) {
+        Ok((header, body)) if header.kind == Kind::Create as u16 => {
             Plan::parse(header.flags, body).at(Stage::Protocol).and_then(|plan| create_keeper(&plan, keeper))
         }
         _ => Err(Failure::new(Stage::Protocol, Errno::BADMSG)),
     };
-    match created {
-        Ok((pid, pidfd)) => {
-            reply(HOST, Kind::Created, &[pid as u32], &[pidfd]);
-            sys::close(pidfd);
-        }
-        Err(failure) => failure.report(HOST),
+    if let Err(failure) = created {
+        failure.report(keeper, 0);
     }
 }
 
-fn create_keeper(plan: &Plan<'_>, socket: i32) -> Result<(i32, i32)> {
+fn create_keeper(plan: &Plan<'_>, socket: i32) -> Result<()> {
     if plan.part_count as usize > MAX_PARTS {
         return Err(Failure::new(Stage::Protocol, Errno::BADMSG));
     }
@@ -157,18 +156,27 @@ fn create_keeper(plan: &Plan<'_>, socket: i32) -> Result<(i32, i32)> {
         keeper::run(plan, &trees, device_tree, socket, go_read)
     }
     trees.iter().chain(&[device_tree, go_read]).filter(|&&fd| fd >= 0).for_each(|&fd| sys::close(fd));
-    let result = match forked.at(Stage::CloneKeeper)? {
-        Fork::Parent { pid, pidfd } => map_ids(plan, pid).map(|()| (pid, pidfd)).inspect_err(|_| {
-            let _ = sys::kill(pid, sys::SIGKILL);
-            sys::close(pidfd);
-        }),
-        Fork::Child => sys::exit(1),
+    let created = match forked.at(Stage::CloneKeeper) {
+        Ok(Fork::Parent { pid, pidfd }) => introduce(plan, pid, pidfd, socket, go_write),
+        Ok(Fork::Child) => sys::exit(1),
+        Err(failure) => Err(failure),
     };
-    if result.is_ok() {
-        let _ = sys::write(go_write, b"!");
-    }
     sys::close(go_write);
-    result
+    created
+}
+
+/// Maps the ids of a new keeper, tells the host about it, and lets it go on.
+fn introduce(plan: &Plan<'_>, pid: i32, pidfd: i32, socket: i32, go: i32) -> Result<()> {
+    let mapped = map_ids(plan, pid);
+    match mapped {
+        Ok(()) => {
+            reply(socket, Kind::Created, 0, &[pid as u32], &[pidfd]);
+            let _ = sys::write(go, b"!");
+        }
+        Err(_) => drop(sys::kill(pid, sys::SIGKILL)),
+    }
+    sys::close(pidfd);
+    mapped
 }
 
 fn keeper_namespaces(plan: &Plan<'_>) -> usize {

@@ -21,16 +21,16 @@
 //! |---|---|---|
 //! | `Hello` | launcher, host | build id (u64) |
 //! | `Create` | host, launcher | the sandbox's plan, see `CreateFlags`; keeper's socket |
-//! | `Created` | launcher, host | pid (u32) of the keeper; its pidfd |
+//! | `Created` | launcher, host, on the keeper's socket | pid (u32) of the keeper; its pidfd |
 //! | `Ready` | keeper, host | |
 //! | `Arm` | host, keeper | ; init's socket, runner's socket, `cgroup.procs` files |
 //! | `Armed` | runner, host | ; init's pidfd |
-//! | `Exec` | host, runner | the command, see below; memory file if `EXEC_LARGE`, mapped descriptors |
+//! | `Exec` | host, runner | the command, see below; a memory file if the words are large, mapped descriptors |
 //! | `Spawn` | host, init | index (u32); runner's socket, `cgroup.procs` files |
 //! | `Signal` | host, init | index (u32), signal (u32) |
 //! | `Open` | host, init | area (u8), how (u8), mode (u32), path (cstr) |
 //! | `Opened` | init, host | ; the file |
-//! | `Exited` | init, host | index (u32), wait status (i32), rusage (18 numbers of 64 bits) |
+//! | `Exited` | init, host | seq is the index; index (u32), wait status (i32), rusage (18 numbers of 64 bits) |
 //! | `Failed` | any, host | stage (u32), errno (u32), index (u32) |
 //!
 //! `Arm` has no answer of the keeper: the new runner's `Armed` is the answer, and it says that the
@@ -226,8 +226,6 @@ pub const MAX_PARTS: usize = 64;
 pub mod exec {
     /// Descriptor 0 is a terminal and becomes the controlling one.
     pub const TERMINAL: u16 = 1;
-    /// The words lie in a memory file, the first descriptor, instead of the frame.
-    pub const LARGE: u16 = 2;
 }
 
 /// `Open`: which directory a path starts in, and what to do there.

@@ -24,10 +24,10 @@ pub fn run(plan: &Plan<'_>, host: i32, procs: &[i32], init: Option<i32>) -> ! {
     // Touched here, so that the first command does not pay for the pages.
     let Ok(buffer) = sys::map_private(None, MAX_FRAME) else { sys::exit(1) };
     buffer[..8192].fill(0);
-    reply(host, Kind::Armed, &[], init.as_slice());
+    reply(host, Kind::Armed, 0, &[], init.as_slice());
     init.into_iter().for_each(sys::close);
     let failure = execute(host, buffer);
-    failure.report(host);
+    failure.report(host, 0);
     sys::exit(127)
 }
 
