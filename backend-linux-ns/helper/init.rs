@@ -149,11 +149,13 @@ impl<'a> Init<'a> {
         }
     }
 
-    /// Signals a command and its process group. One that has just ended needs no signal any more.
+    /// Signals a command; a kill is for its whole process group. One that has just ended needs no signal
+    /// any more.
     fn signal(&self, mut body: Reader<'_>) -> core::result::Result<(), frame::BadFrame> {
         let (index, signal) = (body.u32()?, body.u32()?);
         if let Some(running) = self.running.iter().flatten().find(|running| running.index == index) {
-            let _ = sys::kill(-running.pid, signal as i32);
+            let whom = if signal == sys::SIGKILL as u32 { -running.pid } else { running.pid };
+            let _ = sys::kill(whom, signal as i32);
         }
         Ok(())
     }
@@ -222,10 +224,8 @@ const MASKED_DIRS: [&core::ffi::CStr; 2] = [c"/proc/acpi", c"/proc/scsi"];
 
 /// The masks are there before any command is.
 fn mount_proc(plan: &Plan<'_>) -> sys::Result<()> {
-    let attributes = sys::MOUNT_ATTR_RDONLY
-        | sys::MOUNT_ATTR_NOSUID
-        | sys::MOUNT_ATTR_NODEV
-        | sys::MOUNT_ATTR_NOEXEC;
+    let attributes =
+        sys::MOUNT_ATTR_RDONLY | sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV | sys::MOUNT_ATTR_NOEXEC;
     let minimal = plan.proc_view == proc_view::MINIMAL;
     let options = [(c"hidepid", c"2"), (c"subset", c"pid")];
     let tree = sys::new_mount(c"proc", &options[..if minimal { 2 } else { 1 }], attributes)?;

@@ -18,10 +18,8 @@ const RECURSIVE_PRIVATE: usize = 16384 | (1 << 18);
 const CREATE_WRITE_CLOEXEC: u32 = 0o101 | 0o2_000_000;
 const READ_CLOEXEC: u32 = 0o2_000_000;
 
-const READ_ONLY: u64 = sys::MOUNT_ATTR_RDONLY
-    | sys::MOUNT_ATTR_NOSUID
-    | sys::MOUNT_ATTR_NODEV
-    | sys::MOUNT_ATTR_NOATIME;
+const READ_ONLY: u64 =
+    sys::MOUNT_ATTR_RDONLY | sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV | sys::MOUNT_ATTR_NOATIME;
 /// Devices work on a read-only mount, but nobody can change their times or modes.
 const DEVICES: u64 =
     sys::MOUNT_ATTR_RDONLY | sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NOEXEC | sys::MOUNT_ATTR_NOATIME;
@@ -232,7 +230,9 @@ fn mount_dev(private: i32) -> sys::Result<()> {
         sys::close(sys::openat(tree, name, CREATE_WRITE_CLOEXEC, 0o644)?);
         let target = Text::<32>::of(&[b"root/dev/", name.to_bytes()])?;
         sys::mount(source, target.as_cstr(), c"", BIND, c"")?;
-        sys::add_mount_attributes(sys::AT_FDCWD, target.as_cstr(), DEVICES)?;
+        // The access-time mode of a host's mount is locked in a user namespace.
+        let attributes = DEVICES & !sys::MOUNT_ATTR_NOATIME;
+        sys::add_mount_attributes(sys::AT_FDCWD, target.as_cstr(), attributes)?;
     }
     sys::close(tree);
     sys::add_mount_attributes(sys::AT_FDCWD, c"root/dev", DEVICES)

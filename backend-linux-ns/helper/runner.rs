@@ -40,6 +40,7 @@ fn arm(plan: &Plan<'_>, host: i32, procs: &[i32], init: Option<i32>) -> Result<(
     sys::unshare(ns::CGROUP).at(Stage::CgroupNamespace)?;
     let ends = keep_only(host, init).at(Stage::MapFds)?;
     sys::chdir(c"/work").at(Stage::WorkingDirectory)?;
+    empty_stdin().at(Stage::MapFds)?;
     drop_privileges(plan)?;
     Ok(ends)
 }
@@ -51,6 +52,12 @@ fn keep_only(host: i32, init: Option<i32>) -> sys::Result<(i32, Option<i32>)> {
     sys::close_between(0, OWN_FDS as u32 - 1)?;
     sys::close_from(host.max(init.unwrap_or(0)) as u32 + 1)?;
     Ok((host, init))
+}
+
+/// Descriptor 0 reads nothing unless the host sends another. It is the sandbox's own device: a lock on
+/// the host's would be seen by everyone.
+fn empty_stdin() -> sys::Result<()> {
+    sys::openat(sys::AT_FDCWD, c"/dev/null", 0, 0).map(drop)
 }
 
 fn drop_privileges(plan: &Plan<'_>) -> Result<()> {
@@ -83,7 +90,7 @@ struct Words {
 
 fn prepare(host: i32, buffer: &'static mut [u8]) -> Result<Words> {
     // Descriptors take the lowest free numbers, in order: for the usual map from 0 on there is
-    // nothing left to do.
+    // nothing left to do. (0 is taken already, and usually kept.)
     let received = socket::receive_inheritable(host, buffer).at(Stage::Protocol)?;
     if received.len == 0 {
         // The host does not want this runner any more.
@@ -214,6 +221,9 @@ fn map_fds(targets: &[i32], fds: &[i32], memory_in_between: bool) -> Result<()> 
         *slot = sys::fcntl(fd, F_DUPFD_CLOEXEC, OWN_FDS).at_index(Stage::MapFds, index)? as i32;
     }
     sys::close_between(0, OWN_FDS as u32 - 1).at(Stage::MapFds)?;
+    if !targets.contains(&0) {
+        empty_stdin().at(Stage::MapFds)?;
+    }
     for (index, (&target, &fd)) in targets.iter().zip(&away).enumerate() {
         sys::dup3(fd, target, 0).at_index(Stage::MapFds, index)?;
     }
@@ -248,7 +258,8 @@ fn execute_first(words: &Words) -> Failure {
         }
         // SAFETY: `make_addresses` made all three tables lists of addresses inside `bytes`, which
         // ends with NUL, and found their end.
-        let errno = unsafe { execute_patiently(path as *const u8, base.add(words.argv), base.add(words.envp)) };
+        let errno =
+            unsafe { execute_patiently(path as *const u8, base.add(words.argv), base.add(words.envp)) };
         match errno {
             Errno::NOENT | Errno::NOTDIR => {}
             // There may be another one further on, as a shell would find it.

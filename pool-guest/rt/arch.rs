@@ -3,14 +3,7 @@
 use core::arch::{asm, global_asm};
 
 #[cfg(target_arch = "x86_64")]
-global_asm!(
-    ".globl _start",
-    "_start:",
-    "xor ebp, ebp",
-    "and rsp, -16",
-    "call poolyard_main",
-    "ud2",
-);
+global_asm!(".globl _start", "_start:", "xor ebp, ebp", "and rsp, -16", "call poolyard_main", "ud2",);
 
 #[cfg(target_arch = "aarch64")]
 global_asm!(".globl _start", "_start:", "mov x29, xzr", "mov x30, xzr", "bl poolyard_main", "brk #1");

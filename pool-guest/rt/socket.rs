@@ -53,8 +53,12 @@ pub fn pair() -> Result<[i32; 2]> {
 
 /// Sends one datagram with copies of `fds`.
 pub fn send(socket: i32, bytes: &[u8], fds: &[i32]) -> Result<()> {
-    let mut control =
-        Control { len: CONTROL_HEADER + 4 * fds.len(), level: SOL_SOCKET, kind: SCM_RIGHTS, fds: [0; MAX_FDS] };
+    let mut control = Control {
+        len: CONTROL_HEADER + 4 * fds.len(),
+        level: SOL_SOCKET,
+        kind: SCM_RIGHTS,
+        fds: [0; MAX_FDS],
+    };
     control.fds.get_mut(..fds.len()).ok_or(Errno::INVAL)?.copy_from_slice(fds);
     let part = Part { base: bytes.as_ptr(), len: bytes.len() };
     let with_fds = !fds.is_empty();

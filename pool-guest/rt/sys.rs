@@ -485,7 +485,10 @@ pub fn new_mount(kind: &CStr, options: &[(&CStr, &CStr)], attributes: u64) -> Re
 
 /// Adds attributes to a mount.
 pub fn add_mount_attributes(dir: i32, path: &CStr, attributes: u64) -> Result<()> {
-    let change = [attributes, 0u64, 0, 0];
+    // The access-time modes exclude each other, so a new one clears the old one.
+    const ACCESS_TIME_MODES: u64 = 0x70;
+    let cleared = if attributes & ACCESS_TIME_MODES != 0 { ACCESS_TIME_MODES } else { 0 };
+    let change = [attributes, cleared, 0, 0];
     plain!(nrc::MOUNT_SETATTR, dir, path.as_ptr(), AT_EMPTY_PATH, change.as_ptr(), 32).map(drop)
 }
 

@@ -148,6 +148,14 @@ impl<'a> Writer<'a> {
         self
     }
 
+    /// Appends zeros until the frame is a multiple of `unit` bytes long.
+    pub fn align(&mut self, unit: usize) -> &mut Self {
+        while self.at.is_some_and(|at| at % unit != 0) {
+            self.u8(0);
+        }
+        self
+    }
+
     /// Appends a byte.
     pub fn u8(&mut self, value: u8) -> &mut Self {
         self.raw(&[value])
