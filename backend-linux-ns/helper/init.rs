@@ -53,6 +53,7 @@ impl<'a> Init<'a> {
     fn prepare(plan: &'a Plan<'a>, host: i32) -> Result<Self> {
         let writable = mount_writable(plan).at(Stage::MountWritable)?;
         mount_proc(plan).at(Stage::MountProc)?;
+        mount_terminals().at(Stage::MountWritable)?;
         if plan.network == network::LOOPBACK {
             loopback_up().at(Stage::Loopback)?;
         }
@@ -172,6 +173,7 @@ impl<'a> Init<'a> {
         sys::set_fs_ids(self.plan.uid, self.plan.gid);
         let made = match how {
             open::DIRECTORY => crate::files::make_directory(area, path, mode),
+            open::TERMINAL => crate::files::terminal(),
             _ => crate::files::write(area, path, mode),
         };
         if self.plan.map != crate::protocol::MapMode::Single {
@@ -242,6 +244,15 @@ fn mount_proc(plan: &Plan<'_>) -> sys::Result<()> {
             Err(errno) => return Err(errno),
         }
     }
+    Ok(())
+}
+
+/// Terminals of the lease's own.
+fn mount_terminals() -> sys::Result<()> {
+    let options = [(c"newinstance", c""), (c"ptmxmode", c"0666"), (c"mode", c"0620"), (c"max", c"64")];
+    let tree = sys::new_mount(c"devpts", &options, sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NOEXEC)?;
+    sys::move_mount(tree, sys::AT_FDCWD, c"/dev/pts")?;
+    sys::close(tree);
     Ok(())
 }
 

@@ -238,6 +238,8 @@ pub mod open {
     pub const WRITE: u8 = 1;
     /// Make a directory and its missing parents.
     pub const DIRECTORY: u8 = 2;
+    /// Make a terminal; the path is ignored.
+    pub const TERMINAL: u8 = 3;
 }
 
 /// The largest frame. What does not fit goes through a memory file.

@@ -32,7 +32,8 @@ const NODES: [(&CStr, &CStr, u64); 5] = [
     (c"random", c"/dev/random", 0x108),
     (c"urandom", c"/dev/urandom", 0x109),
 ];
-const DEV_LINKS: [(&CStr, &CStr); 4] = [
+const DEV_LINKS: [(&CStr, &CStr); 5] = [
+    (c"pts/ptmx", c"ptmx"),
     (c"/proc/self/fd", c"fd"),
     (c"/proc/self/fd/0", c"stdin"),
     (c"/proc/self/fd/1", c"stdout"),

@@ -18,7 +18,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use crate::channel::Channel;
 use crate::error::{Error, Stage};
 use crate::files;
-use crate::protocol::Kind;
+use crate::lease::Lease;
+use crate::protocol::{Kind, open};
 use crate::request;
 use crate::run::{Cause, Run, Watch};
 use crate::sandbox::Sandbox;
@@ -116,7 +117,10 @@ impl Sandbox {
             files::copy_in(lease, file).await?;
         }
         let given = fds.into_entries();
-        let (ends, mut theirs) = standard_streams(command, &given).map_err(internal)?;
+        let (ends, mut theirs) = match command.tty {
+            Some(size) => terminal(lease, command, size).await?,
+            None => standard_streams(command, &given).map_err(internal)?,
+        };
         theirs.extend(given);
         theirs.sort_by_key(|(number, _)| *number);
         let (index, runner) = lease.runner().await.map_err(ExecError::from)?;
@@ -164,9 +168,6 @@ fn start_failure(runner: &Channel) -> Option<Error> {
 /// Makes the streams that are not `given`. Without input there is nothing to make: the runner has an
 /// empty one already.
 fn standard_streams(command: &Command, given: &[(u32, OwnedFd)]) -> std::io::Result<(Ends, Theirs)> {
-    if let Some(size) = command.tty {
-        return terminal(command, size);
-    }
     let (mut ends, mut theirs) = (Ends::default(), Theirs::new());
     match &command.stdin {
         Stdin::Empty => {}
@@ -187,17 +188,23 @@ fn standard_streams(command: &Command, given: &[(u32, OwnedFd)]) -> std::io::Res
     Ok((ends, theirs))
 }
 
-fn terminal(command: &Command, size: TtySize) -> std::io::Result<(Ends, Theirs)> {
-    let (master, slave) = streams::terminal(size)?;
+/// Makes a terminal in the lease.
+async fn terminal(lease: &Lease, command: &Command, size: TtySize) -> Result<(Ends, Theirs), ExecError> {
+    let master = lease.open(open::WORK, open::TERMINAL, 0, c"").await?;
+    let theirs = terminal_ends(command, &master, size).map_err(internal)?;
+    let terminal_input = command.stdin == Stdin::Piped;
+    Ok((Ends { terminal: Some(Arc::new(master)), terminal_input, ..Ends::default() }, theirs))
+}
+
+fn terminal_ends(command: &Command, master: &OwnedFd, size: TtySize) -> std::io::Result<Theirs> {
+    let slave = streams::terminal_peer(master, size)?;
     match &command.stdin {
         Stdin::Piped => {}
         // What is typed before the program reads waits for it, up to the 4 KiB that a terminal holds.
-        Stdin::Bytes(bytes) => streams::type_in(&master, bytes)?,
-        Stdin::Empty => streams::type_in(&master, b"")?,
+        Stdin::Bytes(bytes) => streams::type_in(master, bytes)?,
+        Stdin::Empty => streams::type_in(master, b"")?,
     }
-    let theirs = vec![(1, slave.try_clone()?), (2, slave.try_clone()?), (0, slave)];
-    let terminal_input = command.stdin == Stdin::Piped;
-    Ok((Ends { terminal: Some(Arc::new(master)), terminal_input, ..Ends::default() }, theirs))
+    Ok(vec![(1, slave.try_clone()?), (2, slave.try_clone()?), (0, slave)])
 }
 
 impl Ends {

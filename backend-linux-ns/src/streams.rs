@@ -51,16 +51,14 @@ pub(crate) fn input_bytes(bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// A terminal: our end and the command's.
-pub(crate) fn terminal(size: TtySize) -> io::Result<(OwnedFd, OwnedFd)> {
+/// The command's end of the terminal whose other end is `ours`, a new one of the lease.
+pub(crate) fn terminal_peer(ours: &OwnedFd, size: TtySize) -> io::Result<OwnedFd> {
+    rustix::pty::unlockpt(ours)?;
+    resize(ours, size)?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let ours = rustix::pty::openpt(flags)?;
-    rustix::pty::grantpt(&ours)?;
-    rustix::pty::unlockpt(&ours)?;
-    resize(&ours, size)?;
-    let theirs = rustix::pty::ioctl_tiocgptpeer(&ours, flags)?;
-    set_nonblocking(&ours)?;
-    Ok((ours, theirs))
+    let theirs = rustix::pty::ioctl_tiocgptpeer(ours, flags)?;
+    set_nonblocking(ours)?;
+    Ok(theirs)
 }
 
 /// Types `bytes` and the end of the input into a terminal.

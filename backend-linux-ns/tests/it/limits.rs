@@ -15,7 +15,8 @@ fn limited(script: &str, limits: Limits) -> Command {
 async fn wall_time_ends_a_command_and_all_that_it_started() {
     let Some(ns) = backend("wall time") else { return };
     let sandbox = sandbox(&ns).await;
-    let command = limited("setsid sleep 1000 & sleep 1000", Limits::new().wall_time(Duration::from_millis(50)));
+    let command =
+        limited("setsid sleep 1000 & sleep 1000", Limits::new().wall_time(Duration::from_millis(50)));
     let outcome = run(&sandbox, &command).await;
     assert_eq!(outcome.verdict, Verdict::Exceeded(Limit::WallTime));
     assert!(outcome.usage.wall_time.unwrap().value >= Duration::from_millis(50));
@@ -58,7 +59,7 @@ async fn processes_are_bounded_and_a_fork_bomb_ends() {
     let limits = Limits::new().processes(20).wall_time(Duration::from_millis(500));
     let outcome = run(&sandbox, &limited("f() { f | f & f; }; f; sleep 1000", limits)).await;
     assert!(outcome.limits_hit.contains(&Limit::Processes), "{outcome:?}");
-    assert_eq!(printed(&sandbox, "ls -d /proc/[0-9]* | wc -l").await, "2", "the shell and ls are alone");
+    assert_eq!(printed(&sandbox, "ls -d /proc/[0-9]* | wc -l").await, "3", "sh, ls and wc are alone");
 }
 
 #[tokio::test]
@@ -82,7 +83,8 @@ async fn output_is_bounded_to_the_byte_for_quick_and_for_long_programs() {
 async fn file_size_open_files_and_stack_are_bounded() {
     let Some(ns) = backend("resource limits") else { return };
     let sandbox = sandbox(&ns).await;
-    let outcome = run(&sandbox, &limited("exec head -c 5000 /dev/zero > f", Limits::new().file_size(1000))).await;
+    let outcome =
+        run(&sandbox, &limited("exec head -c 5000 /dev/zero > f", Limits::new().file_size(1000))).await;
     assert_eq!(outcome.verdict, Verdict::Exceeded(Limit::FileSize));
     let limits = Limits::new().open_files(17).stack(1 << 20);
     let outcome = run(&sandbox, &limited("ulimit -n; ulimit -s; ulimit -c", limits)).await;
@@ -94,9 +96,13 @@ async fn disk_bytes_and_inodes_are_bounded_for_the_whole_sandbox() {
     let Some(ns) = backend("disk") else { return };
     let spec = SandboxSpec::builder().limits(Limits::new().disk_bytes(1 << 20).disk_inodes(10)).build();
     let sandbox = sandbox_of(&ns, &spec).await;
-    let script = "head -c 600K /dev/zero > /tmp/a && head -c 600K /dev/zero > /work/b; echo $?; rm -f /tmp/a /work/b;
-                  for i in $(seq 20); do : > $i || break; done 2>/dev/null; ls | wc -l";
-    assert!(printed(&sandbox, script).await.ends_with("1\n10"), "{}", printed(&sandbox, script).await);
+    let bytes =
+        "head -c 600K /dev/zero > /tmp/a && head -c 600K /dev/zero > /work/b; echo $?; rm /tmp/a /work/b";
+    let outcome = shell(&sandbox, bytes).await;
+    assert!(outcome.stderr.text().contains("No space left"), "{outcome:?}");
+    assert_eq!(outcome.stdout.text(), "1\n");
+    let inodes = "i=0; while touch $i; do i=$((i+1)); done 2>/dev/null; ls | wc -l";
+    assert_eq!(printed(&sandbox, inodes).await, "10");
 }
 
 #[tokio::test]

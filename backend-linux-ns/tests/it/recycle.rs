@@ -5,7 +5,9 @@ use poolyard_exec::{Command, Exec, Limits, Network};
 use poolyard_linux_ns::{Background, Canary, LinuxNs, ReusePolicy, Sandbox, SandboxSpec};
 use std::time::Duration;
 
-use crate::support::{backend, context, descendants, eventually, own_cgroups, printed, sandbox, sandbox_of, shell};
+use crate::support::{
+    backend, context, descendants, eventually, own_cgroups, printed, sandbox, sandbox_of, shell,
+};
 
 async fn recycle(ns: &LinuxNs, sandbox: &mut Sandbox) {
     let spec = sandbox.spec().clone();
@@ -32,9 +34,10 @@ async fn the_second_user_sees_what_the_first_one_saw() {
         "ipcmk -M 4096; ipcmk -Q; ipcmk -S 1",
         "(setsid sleep 1000 &) ; renice 5 $$; ulimit -n 10; umask 077; touch /dev/null /work /tmp",
         "exec 9</dev/null; flock 9",
-        "ln -s /etc/passwd /work/l; mkfifo /tmp/p; head -c 1M /dev/zero > /tmp/full; kill -STOP $$ & sleep 0.01",
+        "ln -s /etc/passwd /work/l; mkfifo /tmp/p; head -c 1M /dev/zero > /tmp/full; kill -STOP $$",
     ] {
-        shell(&sandbox, script).await;
+        let command = Command::shell(script).limits(Limits::new().wall_time(Duration::from_millis(200)));
+        sandbox.exec(&command).await.unwrap();
         recycle(&ns, &mut sandbox).await;
         let now = printed(&sandbox, SURROUNDINGS).await;
         for (before, after) in first.lines().zip(now.lines()) {
@@ -49,7 +52,8 @@ async fn the_second_user_sees_what_the_first_one_saw() {
 async fn a_recycle_ends_whatever_runs() {
     let Some(ns) = backend("recycle ends all") else { return };
     let mut sandbox = sandbox_of(&ns, &SandboxSpec::builder().background(Background::Keep).build()).await;
-    shell(&sandbox, "for i in $(seq 30); do (trap '' TERM HUP; setsid sleep 1000) >/dev/null 2>&1 & done").await;
+    shell(&sandbox, "for i in $(seq 30); do (trap '' TERM HUP; setsid sleep 1000) >/dev/null 2>&1 & done")
+        .await;
     assert!(descendants(sandbox.pid()).len() > 30);
     recycle(&ns, &mut sandbox).await;
     assert_eq!(descendants(sandbox.pid()).len(), 2, "the new init and its runner");
