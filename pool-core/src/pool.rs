@@ -159,7 +159,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
             if inner.ledger.gate() == Gate::Closed {
                 return Err((held, InsertErrorKind::Closed));
             }
-            let group = inner.find_or_add_group(hash, owned, cost);
+            let group = inner.find_or_add_group(hash, &owned, cost);
             let lifetime_end = shared.lifetime_end(&inner.config, now);
             let Some(slot) = inner.ledger.insert(group, lifetime_end, now) else {
                 return Err((held, InsertErrorKind::NoRoom));
@@ -198,11 +198,11 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
             let call = inner.warm_calls.begin(most as usize);
             if inner.ledger.gate() == Gate::Closed {
                 for _ in 0..most {
-                    inner.warm_calls.failed(call, CreateFailure::Interrupted);
+                    inner.fail_warm(call, CreateFailure::Interrupted);
                 }
                 return call;
             }
-            let group = inner.find_or_add_group(hash, owned, cost);
+            let group = inner.find_or_add_group(hash, &owned, cost);
             let there = inner.ledger.warm(group, most, call, now);
             inner.warm_calls.began(call, there as usize);
             call

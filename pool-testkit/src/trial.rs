@@ -270,7 +270,7 @@ impl<H: Harness> Trial<H> {
             rng_seed: RngSeed::Fixed(seed),
             failure_persistence: None,
             max_shrink_iters: 256,
-            max_shrink_time: u32::try_from(H::LAW_DEADLINE.as_millis() / 4).unwrap_or(u32::MAX),
+            max_shrink_time: u32::try_from(H::LAW_DEADLINE.as_millis() / 10).unwrap_or(u32::MAX),
             ..Config::default()
         };
         let result = TestRunner::new(config).run(inputs, |input| {

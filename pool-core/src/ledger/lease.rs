@@ -143,7 +143,7 @@ impl Ledger {
 
     /// Where every hand-out needs a check, one straight to the next waiter does, too.
     #[inline]
-    fn must_check_for_next(&self, slot: u32) -> bool {
+    pub(super) fn must_check_for_next(&self, slot: u32) -> bool {
         self.rules.check_after == Span::ZERO
             && !self.groups[self.slots[slot as usize].group as usize].waiters.is_empty()
     }
@@ -214,9 +214,9 @@ impl Ledger {
             let slot = &self.slots[index as usize];
             let link = slot.by_key;
             if slot.state == State::Idle {
-                match now >= slot.expires && self.expire(index, now) {
-                    false => return Some(index),
-                    true => {}
+                let expired = now >= slot.expires && self.expire(index, now);
+                if !expired {
+                    return Some(index);
                 }
             }
             index = if lifo { link.prev } else { link.next };
@@ -225,7 +225,7 @@ impl Ledger {
     }
 
     #[inline]
-    fn needs_check(&self, index: u32, now: Time) -> bool {
+    pub(super) fn needs_check(&self, index: u32, now: Time) -> bool {
         let slot = &self.slots[index as usize];
         now.is_past(self.rules.check_after, slot.known_good.max(slot.idle_since))
     }
@@ -266,7 +266,7 @@ impl Ledger {
     /// another key needs, or to be idle.
     #[inline]
     pub(super) fn make_ready(&mut self, index: u32, now: Time) {
-        if self.starved.is_some() && self.must_give_way(index) {
+        if self.starved.is_some() && self.unfit(index, now).is_none() && self.must_give_way(index) {
             return self.destroy(index, Reason::Evicted);
         }
         self.hand_out(index, now);
@@ -326,18 +326,13 @@ impl Ledger {
     #[inline]
     pub(super) fn unfit(&self, index: u32, now: Time) -> Option<Reason> {
         let slot = &self.slots[index as usize];
-        let group = &self.groups[slot.group as usize];
-        if self.gate == Gate::Closed {
-            Some(Reason::Closed)
-        } else if slot.gone {
-            Some(Reason::Gone)
-        } else if slot.generation < group.valid_from.max(self.valid_from) {
-            Some(Reason::Invalidated)
+        if slot.doom.is_some() {
+            slot.doom
         } else if slot.uses >= self.rules.max_uses {
             Some(Reason::MaxUses)
         } else if now >= slot.lifetime_end {
             Some(Reason::MaxLifetime)
-        } else if self.is_over_limit(group) {
+        } else if self.resized && self.is_over_limit(slot.group) {
             Some(Reason::Shrunk)
         } else {
             None
@@ -355,12 +350,10 @@ impl Ledger {
     }
 
     /// The limits became smaller than what there is.
-    #[inline]
-    fn is_over_limit(&self, group: &super::Group) -> bool {
-        let serving = self.serving();
-        serving > self.rules.max_total
+    fn is_over_limit(&self, group: u32) -> bool {
+        self.serving() > self.rules.max_total
             || self.totals.cost_serving > self.rules.max_cost
-            || (self.rules.max_per_key < self.rules.max_total && group.serving() > self.rules.max_per_key)
+            || self.groups[group as usize].serving() > self.rules.max_per_key
     }
 
     #[inline]

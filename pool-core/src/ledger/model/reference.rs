@@ -211,7 +211,10 @@ impl Model {
     }
 
     fn make_ready(&mut self, serial: u64) {
-        let key = self.thing(serial).key;
+        let Thing { key, gone, .. } = *self.thing(serial);
+        if gone {
+            return self.destroy(serial);
+        }
         let ticket = self.waiting(key).first().copied();
         if let (Some(starved), Some(ticket)) = (self.starved, ticket)
             && starved < ticket
