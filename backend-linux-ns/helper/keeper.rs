@@ -1,0 +1,147 @@
+//! The keeper: pid 1 of a sandbox. Builds what is slow to make, once, and clones an init per lease.
+
+use poolyard_rt::frame;
+use poolyard_rt::socket;
+use poolyard_rt::sys::{self, Errno, Fork};
+
+use crate::failure::{At, Failure, Result, reply};
+use crate::init;
+use crate::launcher::{Plan, Trees};
+use crate::protocol::{Kind, MapMode, Stage, network};
+use crate::rootfs;
+
+/// Flags of `clone` and `unshare`.
+pub mod ns {
+    pub const MOUNT: usize = 0x0002_0000;
+    pub const CGROUP: usize = 0x0200_0000;
+    pub const UTS: usize = 0x0400_0000;
+    pub const IPC: usize = 0x0800_0000;
+    pub const USER: usize = 0x1000_0000;
+    pub const PID: usize = 0x2000_0000;
+    pub const NET: usize = 0x4000_0000;
+}
+
+/// Builds the sandbox, says so, and serves until the host closes the socket.
+pub fn run(plan: &Plan<'_>, trees: &Trees, devices: i32, host: i32, go: i32) -> ! {
+    sys::set_name(c"poolyard-keep");
+    sys::default_signal(sys::SIGCHLD);
+    wait_for_ids(go);
+    if let Err(failure) = build(plan, trees, devices) {
+        failure.die(host)
+    }
+    reply(host, Kind::Ready, 0, &[], &[]);
+    serve(plan, host)
+}
+
+/// The launcher writes one byte when the ids are mapped; if it cannot, it closes the pipe.
+fn wait_for_ids(go: i32) {
+    if sys::read(go, &mut [0]) != Ok(1) {
+        sys::exit(1)
+    }
+    sys::close(go);
+}
+
+fn build(plan: &Plan<'_>, trees: &Trees, devices: i32) -> Result<()> {
+    take_identity(plan).at(Stage::BecomeRoot)?;
+    rootfs::build(plan, trees, devices)?;
+    forbid_nesting().at(Stage::ForbidNesting)?;
+    sys::sethostname(plan.hostname).at(Stage::HostName)?;
+    lock_down().at(Stage::LockDown)?;
+    sys::install_filter(plan.coarse_filter).at(Stage::Filter)
+}
+
+fn take_identity(plan: &Plan<'_>) -> sys::Result<()> {
+    const PR_SET_PDEATHSIG: i32 = 1;
+    const PR_SET_DUMPABLE: i32 = 4;
+    if plan.map != MapMode::Single {
+        sys::clear_groups()?;
+        sys::setresgid(0)?;
+        sys::setresuid(0)?;
+    }
+    // After the change of identity, which would clear it.
+    sys::prctl(PR_SET_PDEATHSIG, sys::SIGKILL as usize, 0)?;
+    sys::prctl(PR_SET_DUMPABLE, 0, 0).map(drop)
+}
+
+/// A second wall behind the filter: nobody below makes user namespaces.
+fn forbid_nesting() -> sys::Result<()> {
+    const WRITE_CLOEXEC: u32 = 1 | 0o2_000_000;
+    let fd = sys::openat(sys::AT_FDCWD, c"/proc/sys/user/max_user_namespaces", WRITE_CLOEXEC, 0)?;
+    let written = sys::write(fd, b"0");
+    sys::close(fd);
+    written.map(drop)
+}
+
+/// What is given up here is given up for every process of the sandbox. The keeper and the inits
+/// keep their capabilities in the sandbox's own user namespace; nothing they execute can get any.
+fn lock_down() -> sys::Result<()> {
+    const PR_CAPBSET_DROP: i32 = 24;
+    const PR_SET_SECUREBITS: i32 = 28;
+    const PR_SET_NO_NEW_PRIVS: i32 = 38;
+    const PR_CAP_AMBIENT: i32 = 47;
+    const AMBIENT_CLEAR_ALL: usize = 4;
+    const CORE: u32 = 4;
+    // Root without capabilities, no set-id fix-ups kept aside, no ambient set; all of it locked.
+    const NOROOT_AND_NO_AMBIENT_LOCKED: usize = 0b1100_0011;
+    for capability in 0..64 {
+        match sys::prctl(PR_CAPBSET_DROP, capability, 0) {
+            Ok(_) => {}
+            // One past the last that this kernel knows.
+            Err(Errno::INVAL) => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    sys::prctl(PR_CAP_AMBIENT, AMBIENT_CLEAR_ALL, 0)?;
+    sys::prctl(PR_SET_SECUREBITS, NOROOT_AND_NO_AMBIENT_LOCKED, 0)?;
+    sys::prctl(PR_SET_NO_NEW_PRIVS, 1, 0)?;
+    sys::set_limit(CORE, 0, 0)
+}
+
+fn serve(plan: &Plan<'_>, host: i32) -> ! {
+    let mut lease = None;
+    let mut buffer = [0; 64];
+    loop {
+        let received = match socket::receive(host, &mut buffer) {
+            Ok(received) if received.len > 0 => received,
+            // The host is gone or speaks nonsense; with pid 1 everything in here ends.
+            _ => sys::exit(0),
+        };
+        let is_arm = frame::parse(&buffer[..received.len]).is_ok_and(|(h, _)| h.kind == Kind::Arm as u16);
+        let armed = match received.fds() {
+            &[init, runner, ref procs @ ..] if is_arm => arm(plan, &mut lease, host, init, runner, procs),
+            _ => Err(Failure::new(Stage::Protocol, Errno::BADMSG)),
+        };
+        received.fds().iter().for_each(|&fd| sys::close(fd));
+        if let Err(failure) = armed {
+            failure.report(host, 0);
+        }
+    }
+}
+
+/// Ends the last lease, waits until nothing of it is left, and clones the next one's init.
+fn arm(
+    plan: &Plan<'_>,
+    lease: &mut Option<i32>,
+    host: i32,
+    init: i32,
+    runner: i32,
+    procs: &[i32],
+) -> Result<()> {
+    if let Some(pid) = lease.take() {
+        let _ = sys::kill(pid, sys::SIGKILL);
+        // Returns when the kernel has ended every process of its pid namespace.
+        sys::wait4(pid, 0).at(Stage::CloneInit)?;
+    }
+    let own_network = if plan.network == network::LOOPBACK { ns::NET } else { 0 };
+    match sys::fork(ns::PID | ns::MOUNT | ns::IPC | ns::UTS | own_network).at(Stage::CloneInit)? {
+        Fork::Child => {
+            sys::close(host);
+            init::run(plan, init, runner, procs)
+        }
+        Fork::Parent { pid, pidfd } => {
+            sys::close(pidfd);
+            *lease = Some(pid);
+            Ok(())
+        }
+    }
+}

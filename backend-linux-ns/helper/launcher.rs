@@ -1,0 +1,271 @@
+//! The launcher: clones keepers, outside all namespaces, with the privileges of the host process.
+
+use core::ffi::CStr;
+
+use poolyard_rt::frame::{self, Header, Reader, Writer};
+use poolyard_rt::socket;
+use poolyard_rt::sys::{self, Errno, Fork};
+
+use crate::failure::{At, Failure, Result, reply};
+use crate::keeper;
+use crate::protocol::{Kind, MAX_FRAME, MAX_PARTS, MapMode, Part, Stage, create, network};
+use crate::text::{Decimal, Text};
+
+/// The host's end is the first descriptor that a guest gets.
+const HOST: i32 = 3;
+const PR_SET_PDEATHSIG: i32 = 1;
+
+/// What a keeper is told to build. Borrows the launcher's buffer; the keeper has a copy of it.
+pub struct Plan<'a> {
+    pub keep_background: bool,
+    pub map: MapMode,
+    pub network: u8,
+    pub proc_view: u8,
+    pub ids: Ids,
+    /// Uid and gid of the commands, inside.
+    pub uid: u32,
+    pub gid: u32,
+    /// Options of the writable file system, as the kernel takes them.
+    pub bytes: &'a CStr,
+    pub inodes: &'a CStr,
+    pub hostname: &'a [u8],
+    /// The filter for the keeper and everything below.
+    pub coarse_filter: &'a [u8],
+    /// The filter on top of it, for commands.
+    pub strict_filter: &'a [u8],
+    pub part_count: u32,
+    /// The encoded parts.
+    pub parts: Reader<'a>,
+}
+
+/// What is mapped to what.
+pub struct Ids {
+    /// Outside, for the first id inside.
+    pub uid: u32,
+    pub gid: u32,
+    /// Outside, for the ids from 1 on; with tools only.
+    pub sub_uid: u32,
+    pub sub_gid: u32,
+    pub count: u32,
+}
+
+impl<'a> Plan<'a> {
+    fn parse(flags: u16, mut body: Reader<'a>) -> core::result::Result<Self, frame::BadFrame> {
+        let map = match body.u8()? {
+            0 => MapMode::Block,
+            1 => MapMode::Tools,
+            2 => MapMode::Single,
+            _ => return Err(frame::BadFrame),
+        };
+        Ok(Self {
+            keep_background: flags & create::KEEP_BACKGROUND != 0,
+            map,
+            network: body.u8()?,
+            proc_view: body.u8()?,
+            ids: Ids {
+                uid: body.u32()?,
+                gid: body.u32()?,
+                sub_uid: body.u32()?,
+                sub_gid: body.u32()?,
+                count: body.u32()?,
+            },
+            uid: body.u32()?,
+            gid: body.u32()?,
+            bytes: body.cstr()?,
+            inodes: body.cstr()?,
+            hostname: body.bytes()?,
+            coarse_filter: body.bytes()?,
+            strict_filter: body.bytes()?,
+            part_count: body.u32()?,
+            parts: body,
+        })
+    }
+
+    /// Calls `each` for every part, with its number.
+    pub fn each_part(&self, mut each: impl FnMut(usize, Part, &CStr, &[u8]) -> Result<()>) -> Result<()> {
+        let mut rest = self.parts.clone();
+        for index in 0..self.part_count as usize {
+            let kind = Part::from_number(rest.u8().at(Stage::Protocol)?);
+            let kind = kind.ok_or(Failure::new(Stage::Protocol, Errno::BADMSG))?;
+            let target = rest.cstr().at(Stage::Protocol)?;
+            each(index, kind, target, rest.bytes().at(Stage::Protocol)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Detached copies of base directories, by the number of their part; -1 where there is none.
+pub type Trees = [i32; MAX_PARTS];
+
+pub fn main() -> ! {
+    sys::set_name(c"poolyard-launch");
+    sys::reset_signals();
+    sys::set_signal_mask(0);
+    // Dead keepers are reaped by the kernel; nobody asks for their status.
+    sys::ignore_signal(sys::SIGCHLD);
+    sys::umask(0);
+    let _ = sys::prctl(PR_SET_PDEATHSIG, sys::SIGKILL as usize, 0);
+    hello();
+    let Ok(buffer) = sys::map_private(None, MAX_FRAME) else { sys::exit(1) };
+    loop {
+        match socket::receive(HOST, buffer) {
+            Ok(received) if received.len > 0 => {
+                serve(&buffer[..received.len], received.fds());
+                received.fds().iter().for_each(|&fd| sys::close(fd));
+            }
+            // The host is gone. The keepers get their own signal when this process ends.
+            _ => sys::exit(0),
+        }
+    }
+}
+
+fn hello() {
+    let mut buffer = [0; 64];
+    let mut writer = Writer::new(&mut buffer, Header { kind: Kind::Hello as u16, flags: 0, seq: 0 });
+    if let Ok(frame) = writer.bytes(env!("POOLYARD_BUILD_ID").as_bytes()).finish() {
+        let _ = socket::send(HOST, frame, &[]);
+    }
+}
+
+/// Everything about a creation is said on the new keeper's socket, so that the host waits in one
+/// place and creations do not wait for each other.
+fn serve(datagram: &[u8], fds: &[i32]) {
+    let &[keeper] = fds else { return };
+    let created = match frame::parse(datagram) {
+        Ok((header, body)) if header.kind == Kind::Create as u16 => {
+            Plan::parse(header.flags, body).at(Stage::Protocol).and_then(|plan| create_keeper(&plan, keeper))
+        }
+        _ => Err(Failure::new(Stage::Protocol, Errno::BADMSG)),
+    };
+    if let Err(failure) = created {
+        failure.report(keeper, 0);
+    }
+}
+
+fn create_keeper(plan: &Plan<'_>, socket: i32) -> Result<()> {
+    if plan.part_count as usize > MAX_PARTS {
+        return Err(Failure::new(Stage::Protocol, Errno::BADMSG));
+    }
+    let [go_read, go_write] = sys::pipe2(0o2_000_000).at(Stage::CloneKeeper)?;
+    let mut trees = [-1; MAX_PARTS];
+    let device_tree = if plan.map == MapMode::Block { open_as_root(plan, &mut trees)? } else { -1 };
+    let forked = sys::fork(keeper_namespaces(plan));
+    if let Ok(Fork::Child) = forked {
+        sys::close(HOST);
+        sys::close(go_write);
+        keeper::run(plan, &trees, device_tree, socket, go_read)
+    }
+    trees.iter().chain(&[device_tree, go_read]).filter(|&&fd| fd >= 0).for_each(|&fd| sys::close(fd));
+    let created = match forked.at(Stage::CloneKeeper) {
+        Ok(Fork::Parent { pid, pidfd }) => introduce(plan, pid, pidfd, socket, go_write),
+        Ok(Fork::Child) => sys::exit(1),
+        Err(failure) => Err(failure),
+    };
+    sys::close(go_write);
+    created
+}
+
+/// Maps the ids of a new keeper, tells the host about it, and lets it go on.
+fn introduce(plan: &Plan<'_>, pid: i32, pidfd: i32, socket: i32, go: i32) -> Result<()> {
+    let mapped = map_ids(plan, pid);
+    match mapped {
+        Ok(()) => {
+            reply(socket, Kind::Created, 0, &[pid as u32], &[pidfd]);
+            let _ = sys::write(go, b"!");
+        }
+        Err(_) => drop(sys::kill(pid, sys::SIGKILL)),
+    }
+    sys::close(pidfd);
+    mapped
+}
+
+fn keeper_namespaces(plan: &Plan<'_>) -> usize {
+    use crate::keeper::ns;
+    let all = ns::USER | ns::PID | ns::MOUNT | ns::IPC | ns::UTS;
+    // With a loopback interface each lease has a network of its own, made by its init.
+    if plan.network == network::OFF { all | ns::NET } else { all }
+}
+
+/// Only root outside may pass through directories that are closed to the sandbox's ids, and make
+/// device nodes that work inside. Gives the detached /dev, or -1 if nodes cannot be made.
+fn open_as_root(plan: &Plan<'_>, trees: &mut Trees) -> Result<i32> {
+    plan.each_part(|index, kind, _, source| {
+        if matches!(kind, Part::Tree | Part::Root) {
+            let path = CStr::from_bytes_until_nul(source).unwrap_or(c"");
+            trees[index] = sys::open_tree(sys::AT_FDCWD, path).at_index(Stage::OpenBase, index)?;
+        }
+        Ok(())
+    })?;
+    Ok(crate::rootfs::private_devices().unwrap_or(-1))
+}
+
+fn map_ids(plan: &Plan<'_>, pid: i32) -> Result<()> {
+    let ids = &plan.ids;
+    let pid_text = Decimal::of(pid as u64);
+    match plan.map {
+        MapMode::Block => {
+            write_map(&pid_text, b"uid_map", 0, ids.uid, ids.count)?;
+            write_map(&pid_text, b"gid_map", 0, ids.gid, ids.count)
+        }
+        MapMode::Single => {
+            // Without privilege a group map needs setgroups forbidden first.
+            write_proc(&pid_text, b"setgroups", &[b"deny"])?;
+            write_map(&pid_text, b"uid_map", plan.uid, ids.uid, 1)?;
+            write_map(&pid_text, b"gid_map", plan.gid, ids.gid, 1)
+        }
+        MapMode::Tools => {
+            run_tool(c"/usr/bin/newuidmap", &pid_text, [ids.uid, ids.sub_uid, ids.count])?;
+            run_tool(c"/usr/bin/newgidmap", &pid_text, [ids.gid, ids.sub_gid, ids.count])
+        }
+    }
+}
+
+fn write_map(pid: &Decimal, file: &[u8], inside: u32, outside: u32, count: u32) -> Result<()> {
+    let [inside, outside, count] = [inside, outside, count].map(|n| Decimal::of(n.into()));
+    write_proc(pid, file, &[inside.as_bytes(), b" ", outside.as_bytes(), b" ", count.as_bytes()])
+}
+
+fn write_proc(pid: &Decimal, file: &[u8], text: &[&[u8]]) -> Result<()> {
+    let path = Text::<64>::of(&[b"/proc/", pid.as_bytes(), b"/", file]).at(Stage::MapIds)?;
+    let text = Text::<64>::of(text).at(Stage::MapIds)?;
+    const WRITE_CLOEXEC: u32 = 1 | 0o2_000_000;
+    let fd = sys::openat(sys::AT_FDCWD, path.as_cstr(), WRITE_CLOEXEC, 0).at(Stage::MapIds)?;
+    let written = sys::write(fd, text.as_bytes());
+    sys::close(fd);
+    written.map(drop).at(Stage::MapIds)
+}
+
+/// Runs `tool pid 0 outside 1 1 sub count` and waits for its success.
+fn run_tool(tool: &CStr, pid: &Decimal, [outside, sub, count]: [u32; 3]) -> Result<()> {
+    let text = |n: u32| Text::<24>::of(&[Decimal::of(n.into()).as_bytes()]).at(Stage::MapIds);
+    let pid = Text::<24>::of(&[pid.as_bytes()]).at(Stage::MapIds)?;
+    let (outside, sub, count) = (text(outside)?, text(sub)?, text(count)?);
+    let words = [tool, pid.as_cstr(), c"0", outside.as_cstr(), c"1", c"1", sub.as_cstr(), count.as_cstr()];
+    // While the kernel reaps for us, nobody learns a status.
+    sys::default_signal(sys::SIGCHLD);
+    let status = execute_and_wait(words);
+    sys::ignore_signal(sys::SIGCHLD);
+    while matches!(sys::wait4(-1, sys::WNOHANG), Ok((pid, ..)) if pid > 0) {}
+    match status.at(Stage::MapIds)? {
+        0 => Ok(()),
+        _ => Err(Failure::new(Stage::MapIds, Errno::PERM)),
+    }
+}
+
+fn execute_and_wait(words: [&CStr; 8]) -> sys::Result<i32> {
+    let mut argv = [0; 9];
+    for (slot, word) in argv.iter_mut().zip(words) {
+        *slot = word.as_ptr() as usize;
+    }
+    match sys::fork(0)? {
+        Fork::Child => {
+            // SAFETY: `argv` holds C strings and ends with null; the environment is empty.
+            unsafe { sys::execve(words[0].as_ptr().cast(), argv.as_ptr(), [0].as_ptr()) };
+            sys::exit(127)
+        }
+        Fork::Parent { pid, pidfd } => {
+            sys::close(pidfd);
+            sys::wait4(pid, 0).map(|(_, status, _)| status)
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! [`Exec`] for [`Sandbox`]: from a command to its outcome.
+
+use std::future::{Future, poll_fn};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use poolyard_exec::{
+    Command, ErrorKind, Exec, ExecError, ExecFds, Fds, InputWriter, Limit, Limits, Outcome, Output,
+    OutputReader, Process, ProcessControl, ProcessParts, Signal, Stage as At, Stdin, Support, TtySize,
+    Verdict,
+};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::channel::Channel;
+use crate::error::{Error, Stage};
+use crate::files;
+use crate::lease::Lease;
+use crate::protocol::{Kind, open};
+use crate::request;
+use crate::run::{Cause, Run, Watch};
+use crate::sandbox::Sandbox;
+use crate::streams::{self, Input, Stream, Tap};
+
+/// How long a command runs before its output is read while it runs. Most are over by then, and their
+/// pipes are read once, at the end; a pipe holds 64 KiB, so a fast writer waits no longer than this.
+const QUIET: Duration = Duration::from_millis(1);
+
+/// A command whose runner has been told to start it.
+struct Started {
+    run: Arc<Run>,
+    /// Closes when the program starts; holds the reason if it cannot.
+    runner: Channel,
+    ends: Ends,
+}
+
+/// Our ends of the standard streams.
+#[derive(Default)]
+struct Ends {
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    terminal: Option<Arc<OwnedFd>>,
+    /// Whether someone writes to the terminal.
+    terminal_input: bool,
+}
+
+/// The command's ends, by number, in the order of the numbers.
+type Theirs = Vec<(u32, OwnedFd)>;
+
+impl Exec for Sandbox {
+    fn support(&self) -> &Support {
+        self.support_ref()
+    }
+
+    async fn spawn(&self, command: &Command) -> Result<Process, ExecError> {
+        self.spawn_with_fds(command, Fds::new()).await
+    }
+
+    /// One message to the runner and one from the init: the program's start is not waited for, a program
+    /// that could not start is found out at its end.
+    async fn exec(&self, command: &Command) -> Result<Outcome, ExecError> {
+        command.refuse_piped()?;
+        let limits = self.support_ref().check(command)?;
+        let started = self.start(command, limits, Fds::new()).await?;
+        let mut watch = Watch::new(Arc::clone(&started.run));
+        let ended = collect(&mut watch, &started.run, command.capture, started.ends).await;
+        if let Some(error) = start_failure(&started.runner) {
+            return Err(error.into());
+        }
+        let mut outcome = ended?;
+        self.collect_files(command, &mut outcome).await?;
+        Ok(outcome)
+    }
+}
+
+impl ExecFds for Sandbox {
+    async fn spawn_with_fds(&self, command: &Command, fds: Fds) -> Result<Process, ExecError> {
+        let limits = self.support_ref().check(command)?;
+        fds.check(command)?;
+        let Started { run, runner, ends } = self.start(command, limits, fds).await?;
+        let mut watch = Watch::new(Arc::clone(&run));
+        // Closed by execve, or a reason why not.
+        if let Ok(Some(message)) = runner.receive().await {
+            let _ = poll_fn(|cx| Pin::new(&mut watch).poll(cx)).await;
+            return Err(message.failure().into());
+        }
+        let control = Arc::new(Control { run: Arc::clone(&run), terminal: ends.terminal.clone() });
+        let (stdin, stdout, stderr) = ends.into_streams(&run).map_err(internal)?;
+        let lease = Arc::clone(self.lease());
+        let wanted = command.files_out.clone();
+        let exit = async move {
+            let mut outcome = watch.await?;
+            for file in &wanted {
+                outcome.files.push(files::copy_out(&lease, file).await?);
+            }
+            Ok(outcome)
+        };
+        let parts =
+            ProcessParts { stdin, stdout, stderr, exit: Box::pin(exit), control, capture: command.capture };
+        Ok(Process::new(parts))
+    }
+}
+
+impl Sandbox {
+    /// Puts files in place, sets limits, and tells the runner what to become.
+    async fn start(&self, command: &Command, limits: Limits, fds: Fds) -> Result<Started, ExecError> {
+        let lease = self.lease();
+        lease.touch();
+        if self.is_broken() {
+            return Err(Error::gone("its lease was ended; return it to the pool and take another").into());
+        }
+        for file in &command.files_in {
+            files::copy_in(lease, file).await?;
+        }
+        let given = fds.into_entries();
+        let (ends, mut theirs) = match command.tty {
+            Some(size) => terminal(lease, command, size).await?,
+            None => standard_streams(command, &given).map_err(internal)?,
+        };
+        theirs.extend(given);
+        theirs.sort_by_key(|(number, _)| *number);
+        let (index, runner) = lease.runner().await.map_err(ExecError::from)?;
+        let version = self.shared().cgroup_version();
+        let mut run = Run::prepare(Arc::clone(lease), version, index, limits).map_err(busy)?;
+        let numbers: Vec<u32> = theirs.iter().map(|(number, _)| *number).collect();
+        let request = request::encode(command, run.limits(), self.support_ref().work_dir(), &numbers)
+            .map_err(internal)?;
+        let handed: Vec<BorrowedFd<'_>> =
+            request.memory.iter().chain(theirs.iter().map(|(_, fd)| fd)).map(AsFd::as_fd).collect();
+        run.begin();
+        runner
+            .send(&request.frame, &handed)
+            .map_err(|_| ExecError::from(Error::gone("the runner is gone")))?;
+        Ok(Started { run: Arc::new(run), runner, ends })
+    }
+
+    async fn collect_files(&self, command: &Command, outcome: &mut Outcome) -> Result<(), ExecError> {
+        for file in &command.files_out {
+            outcome.files.push(files::copy_out(self.lease(), file).await?);
+        }
+        Ok(())
+    }
+}
+
+fn internal(error: impl std::error::Error + Send + Sync + 'static) -> ExecError {
+    let message = format!("a system call failed here: {error}");
+    ExecError::new(At::Prepare, ErrorKind::Internal, message).with_source(error)
+}
+
+fn busy(error: Error) -> ExecError {
+    match error.stage() {
+        Stage::Command => ExecError::new(At::Check, ErrorKind::Busy, error.to_string()),
+        _ => error.into(),
+    }
+}
+
+fn start_failure(runner: &Channel) -> Option<Error> {
+    match runner.try_receive() {
+        Ok(Some(message)) if message.kind == Kind::Failed => Some(message.failure()),
+        _ => None,
+    }
+}
+
+/// Makes the streams that are not `given`. Without input there is nothing to make: the runner has an
+/// empty one already.
+fn standard_streams(command: &Command, given: &[(u32, OwnedFd)]) -> std::io::Result<(Ends, Theirs)> {
+    let (mut ends, mut theirs) = (Ends::default(), Theirs::new());
+    match &command.stdin {
+        Stdin::Empty => {}
+        Stdin::Bytes(bytes) => theirs.push((0, streams::input_bytes(bytes)?)),
+        Stdin::Piped => {
+            let (ours, end) = streams::input_pipe()?;
+            theirs.push((0, end));
+            ends.stdin = Some(ours);
+        }
+    }
+    for (number, end) in [(1, &mut ends.stdout), (2, &mut ends.stderr)] {
+        if given.iter().all(|(other, _)| *other != number) {
+            let (ours, command_end) = streams::output_pipe()?;
+            theirs.push((number, command_end));
+            *end = Some(ours);
+        }
+    }
+    Ok((ends, theirs))
+}
+
+/// Makes a terminal in the lease.
+async fn terminal(lease: &Lease, command: &Command, size: TtySize) -> Result<(Ends, Theirs), ExecError> {
+    let master = lease.open(open::WORK, open::TERMINAL, 0, c"").await?;
+    let theirs = terminal_ends(command, &master, size).map_err(internal)?;
+    let terminal_input = command.stdin == Stdin::Piped;
+    Ok((Ends { terminal: Some(Arc::new(master)), terminal_input, ..Ends::default() }, theirs))
+}
+
+fn terminal_ends(command: &Command, master: &OwnedFd, size: TtySize) -> std::io::Result<Theirs> {
+    let slave = streams::terminal_peer(master, size)?;
+    match &command.stdin {
+        Stdin::Piped => {}
+        // What is typed before the program reads waits for it, up to the 4 KiB that a terminal holds.
+        Stdin::Bytes(bytes) => streams::type_in(master, bytes)?,
+        Stdin::Empty => streams::type_in(master, b"")?,
+    }
+    Ok(vec![(1, slave.try_clone()?), (2, slave.try_clone()?), (0, slave)])
+}
+
+impl Ends {
+    fn into_taps(self, run: &Run) -> std::io::Result<Taps> {
+        let tap = |end: OwnedFd| Tap::new(end, run.limits().output);
+        match self.terminal {
+            Some(terminal) => Ok([Some(tap(terminal.try_clone()?)), None]),
+            None => Ok([self.stdout.map(tap), self.stderr.map(tap)]),
+        }
+    }
+
+    fn into_streams(
+        mut self,
+        run: &Arc<Run>,
+    ) -> std::io::Result<(Option<InputWriter>, OutputReader, OutputReader)> {
+        let stdin = match (self.stdin.take(), &self.terminal) {
+            (Some(pipe), _) => Some(Input::new(pipe, false)?),
+            (None, Some(terminal)) if self.terminal_input => Some(Input::new(terminal.try_clone()?, true)?),
+            (None, _) => None,
+        };
+        let [stdout, stderr] = self.into_taps(run)?;
+        let reader = |tap: Option<Tap>, number| match tap {
+            Some(tap) => {
+                Ok::<_, std::io::Error>(OutputReader::new(Stream::new(tap, Arc::clone(run), number)?))
+            }
+            None => Ok(OutputReader::new(tokio::io::empty())),
+        };
+        Ok((stdin.map(InputWriter::new), reader(stdout, 0)?, reader(stderr, 1)?))
+    }
+}
+
+/// Waits for the end and collects the streams; reads them meanwhile only if the command runs for long.
+async fn collect(watch: &mut Watch, run: &Arc<Run>, capture: u64, ends: Ends) -> Result<Outcome, ExecError> {
+    let taps = ends.into_taps(run).map_err(internal)?;
+    let mut outputs = [Output::default(), Output::default()];
+    let (ended, taps) = match tokio::time::timeout(QUIET, &mut *watch).await {
+        Ok(ended) => (ended, taps),
+        Err(_) => read_along(watch, run, capture, taps, &mut outputs).await.map_err(internal)?,
+    };
+    let mut outcome = ended?;
+    let mut over = false;
+    for (tap, output) in taps.into_iter().zip(&mut outputs) {
+        over |= tap.is_some_and(|mut tap| drain(&mut tap, output, capture));
+    }
+    if over {
+        // It had written too much before it ended by itself.
+        outcome.verdict = Verdict::Exceeded(Limit::Output);
+        outcome.limits_hit.insert(0, Limit::Output);
+    }
+    let [stdout, stderr] = outputs;
+    merge(&mut outcome.stdout, stdout);
+    merge(&mut outcome.stderr, stderr);
+    Ok(outcome)
+}
+
+type Taps = [Option<Tap>; 2];
+
+async fn read_along(
+    watch: &mut Watch,
+    run: &Arc<Run>,
+    capture: u64,
+    taps: Taps,
+    outputs: &mut [Output; 2],
+) -> std::io::Result<(Result<Outcome, Error>, Taps)> {
+    let [stdout, stderr] = taps;
+    let stream =
+        |tap: Option<Tap>, number| tap.map(|tap| Stream::new(tap, Arc::clone(run), number)).transpose();
+    let mut streams = [stream(stdout, 0)?, stream(stderr, 1)?];
+    let ended = poll_fn(|cx| {
+        for (stream, output) in streams.iter_mut().zip(outputs.iter_mut()) {
+            poll_into(stream, output, capture, cx);
+        }
+        Pin::new(&mut *watch).poll(cx)
+    });
+    let ended = ended.await;
+    Ok((ended, streams.map(|stream| stream.map(Stream::into_tap))))
+}
+
+/// Reads what is there. A stream at its end is dropped.
+fn poll_into(stream: &mut Option<Stream>, output: &mut Output, capture: u64, cx: &mut Context<'_>) {
+    let mut space = [0; 16 << 10];
+    while let Some(open) = stream {
+        let mut buffer = ReadBuf::new(&mut space);
+        match Pin::new(open).poll_read(cx, &mut buffer) {
+            Poll::Pending => return,
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => output.push(buffer.filled(), capture),
+            Poll::Ready(_) => *stream = None,
+        }
+    }
+}
+
+/// Reads what is left in a stream whose command has ended. Says whether it was over the limit.
+fn drain(tap: &mut Tap, output: &mut Output, capture: u64) -> bool {
+    let mut space = [0; 4 << 10];
+    loop {
+        match tap.read(&mut space) {
+            Ok((given, over)) => {
+                output.push(&space[..given], capture);
+                output.truncated |= over;
+                if given == 0 || over {
+                    return over;
+                }
+            }
+            // Only someone who was left running still holds the other end.
+            Err(_) => return false,
+        }
+    }
+}
+
+fn merge(into: &mut Output, output: Output) {
+    into.bytes = output.bytes;
+    into.truncated |= output.truncated;
+}
+
+/// Signals, terminal size and kill for a running command.
+struct Control {
+    run: Arc<Run>,
+    terminal: Option<Arc<OwnedFd>>,
+}
+
+#[async_trait]
+impl ProcessControl for Control {
+    async fn signal(&self, signal: Signal) -> Result<(), ExecError> {
+        self.refuse_ended()?;
+        Ok(self.run.lease.signal_number(self.run.index, signal.number())?)
+    }
+
+    async fn resize(&self, size: TtySize) -> Result<(), ExecError> {
+        self.refuse_ended()?;
+        let Some(terminal) = &self.terminal else {
+            let message = "has no terminal to resize; ask for one with Command::tty";
+            return Err(ExecError::new(At::Run, ErrorKind::InvalidCommand { field: "tty" }, message));
+        };
+        streams::resize(terminal, size).map_err(internal)
+    }
+
+    fn kill(&self) {
+        self.run.kill(Cause::Cancelled);
+    }
+}
+
+impl Control {
+    fn refuse_ended(&self) -> Result<(), ExecError> {
+        match self.run.has_ended() {
+            true => Err(ExecError::new(
+                At::Run,
+                ErrorKind::Ended,
+                "the command has ended; there is nothing to signal",
+            )),
+            false => Ok(()),
+        }
+    }
+}

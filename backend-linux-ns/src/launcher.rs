@@ -1,0 +1,111 @@
+//! The host's side of the launcher: one small process per [`LinuxNs`](crate::LinuxNs), which clones the
+//! keepers.
+//!
+//! A thread of its own starts it and waits for its end. The launcher asks the kernel to be killed when
+//! that thread dies, so not even a stopped launcher outlives this process. Between two looks the thread
+//! sweeps what killed processes left behind.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
+use poolyard_guest::frame;
+use poolyard_guest::spawn::{Guest, Image, spawn};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::channel;
+use crate::error::{Error, ErrorKind, Stage};
+use crate::protocol::Kind;
+
+static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/helper"));
+const BUILD_ID: &str = env!("POOLYARD_GUEST_HELPER_ID");
+/// Why this build carries no image, if so.
+const MISSING: &str = env!("POOLYARD_GUEST_HELPER_MISSING");
+const NAME: &CStr = c"poolyard-launch";
+/// How often the leftovers of killed processes are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// A running launcher. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Launcher {
+    socket: OwnedFd,
+    pid: i32,
+}
+
+impl Launcher {
+    /// Starts the launcher. `sweep` is called once a minute, on the launcher's thread.
+    pub(crate) fn start(sweep: impl Fn() + Send + 'static) -> Result<Arc<Self>, Error> {
+        if IMAGE.is_empty() {
+            let detail = format!("the embedded program is missing: {MISSING}");
+            return Err(Error::new(Stage::StartLauncher, ErrorKind::Unsupported, detail));
+        }
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .map_err(|e| Error::system(Stage::StartLauncher, e.into()))?;
+        let (report, started) = mpsc::sync_channel(1);
+        thread::Builder::new()
+            .name("poolyard-launch".into())
+            .spawn(move || attend(&begin(theirs, &report), &sweep))
+            .map_err(|e| Error::system(Stage::StartLauncher, e))?;
+        let pid = started
+            .recv()
+            .map_err(|_| Error::gone("the launcher's thread ended"))?
+            .map_err(|e| Error::system(Stage::StartLauncher, e))?;
+        expect_hello(&ours)?;
+        Ok(Arc::new(Self { socket: ours, pid }))
+    }
+
+    /// Asks for a keeper. Everything that happens is said on the other end of `keeper`.
+    pub(crate) fn create(&self, frame: &[u8], keeper: &OwnedFd) -> Result<(), Error> {
+        channel::send(self.socket.as_raw_fd(), frame, &[keeper.as_fd()])
+            .map_err(|_| Error::gone("the launcher is gone; make a new LinuxNs"))
+    }
+
+    /// The launcher's process id.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+}
+
+/// Starts the process and reports its id, or why not.
+fn begin(theirs: OwnedFd, report: &mpsc::SyncSender<io::Result<i32>>) -> Option<Guest> {
+    let started = Image::new(IMAGE).and_then(|image| spawn(&image, NAME, &[theirs.as_fd()]));
+    drop(theirs);
+    let (answer, guest) = match started {
+        Ok(guest) => (Ok(guest.pid), Some(guest)),
+        Err(e) => (Err(e), None),
+    };
+    // Nobody listens if the caller panicked; the process then ends with its socket.
+    let _ = report.send(answer);
+    guest
+}
+
+/// Waits for the launcher's end, and sweeps meanwhile.
+fn attend(guest: &Option<Guest>, sweep: &impl Fn()) {
+    let Some(guest) = guest else { return };
+    let timeout = Timespec { tv_sec: SWEEP_EVERY.as_secs() as i64, tv_nsec: 0 };
+    loop {
+        let mut ended = [PollFd::new(&guest.pidfd, PollFlags::IN)];
+        match poll(&mut ended, Some(&timeout)) {
+            Ok(0) => sweep(),
+            Ok(_) => break,
+            Err(_) => {}
+        }
+    }
+    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(guest.pid), None);
+}
+
+fn expect_hello(socket: &OwnedFd) -> Result<(), Error> {
+    let mut datagram = [0; 128];
+    let len = recv(socket.as_raw_fd(), &mut datagram, MsgFlags::empty())
+        .map_err(|e| Error::system(Stage::StartLauncher, e.into()))?;
+    let hello = frame::parse(&datagram[..len]).ok().filter(|(header, _)| header.kind == Kind::Hello as u16);
+    match hello.and_then(|(_, mut body)| body.bytes().ok()) {
+        Some(id) if id == BUILD_ID.as_bytes() => Ok(()),
+        _ => Err(Error::new(Stage::StartLauncher, ErrorKind::Gone, "it is not the program of this build")),
+    }
+}

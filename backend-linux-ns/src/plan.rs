@@ -1,0 +1,237 @@
+//! Turns a specification into the keeper's plan: the body of a `Create`.
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path};
+
+use poolyard_exec::Network;
+use poolyard_guest::frame::{Header, Writer};
+
+use crate::error::{Error, ErrorKind, Stage};
+use crate::mode::{COMMAND_ID, Ids};
+use crate::protocol::{self, Kind, MAX_FRAME, MAX_PARTS, Part};
+use crate::seccomp;
+use crate::spec::{Background, Base, Inner, ProcView};
+
+/// One part of a root: kind, place inside, and what (a path of the host ends with NUL).
+type PartSpec = (Part, CString, Vec<u8>);
+
+/// The frame that asks the launcher for a sandbox.
+pub(crate) fn encode(spec: &Inner, ids: &Ids) -> Result<Vec<u8>, Error> {
+    let parts = parts(spec)?;
+    if parts.len() > MAX_PARTS {
+        return Err(invalid(format!("has {} parts, at most {MAX_PARTS} are possible", parts.len())));
+    }
+    let flags = if spec.background == Background::Keep { protocol::create::KEEP_BACKGROUND } else { 0 };
+    let mut buffer = vec![0; MAX_FRAME];
+    let mut writer = Writer::new(&mut buffer, Header { kind: Kind::Create as u16, flags, seq: 0 });
+    writer.u8(ids.map as u8).u8(network(spec)).u8(match spec.proc_view {
+        ProcView::Masked => protocol::proc_view::MASKED,
+        ProcView::Minimal => protocol::proc_view::MINIMAL,
+    });
+    for number in [ids.uid, ids.gid, ids.sub_uid, ids.sub_gid, ids.count, COMMAND_ID, COMMAND_ID] {
+        writer.u32(number);
+    }
+    // The root of the file system and the three directories in it are not the user's.
+    let inodes = spec.disk_inodes().saturating_add(4);
+    writer.cstr(&decimal(spec.disk_bytes())).cstr(&decimal(inodes));
+    writer.bytes(hostname(spec)?);
+    writer.bytes(&seccomp::coarse()).bytes(&seccomp::strict(spec.filter, spec.network()));
+    writer.u32(parts.len() as u32);
+    for (kind, target, what) in &parts {
+        writer.u8(*kind as u8).cstr(target).bytes(what);
+    }
+    match writer.finish() {
+        Ok(frame) => Ok(frame.to_vec()),
+        Err(_) => Err(invalid("is too long; use fewer or shorter paths".into())),
+    }
+}
+
+fn invalid(what: String) -> Error {
+    Error::new(Stage::Spec, ErrorKind::InvalidSpec, what)
+}
+
+fn network(spec: &Inner) -> u8 {
+    match spec.network() {
+        Network::Off => protocol::network::OFF,
+        Network::Loopback => protocol::network::LOOPBACK,
+        Network::Shared => protocol::network::HOST,
+    }
+}
+
+fn hostname(spec: &Inner) -> Result<&[u8], Error> {
+    let name = spec.hostname.as_bytes();
+    match name.len() {
+        1..=64 => Ok(name),
+        _ => Err(invalid("has a host name that is empty or longer than 64 bytes".into())),
+    }
+}
+
+fn decimal(number: u64) -> CString {
+    CString::new(number.to_string()).expect("digits hold no NUL")
+}
+
+fn parts(spec: &Inner) -> Result<Vec<PartSpec>, Error> {
+    let mut root = Root::default();
+    match &spec.base {
+        Base::Directory(path) => root.push(Part::Root, "", host_path(path)?)?,
+        Base::HostSystem => host_system(&mut root, spec.network() == Network::Shared)?,
+    }
+    for (target, source) in &spec.trees {
+        root.tree(target, source)?;
+    }
+    Ok(root.parts)
+}
+
+/// Directories of programs and libraries; links among them are kept as links.
+const SYSTEM: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+/// What programs need of /etc besides accounts.
+const ETC_TREES: [&str; 2] = ["etc/alternatives", "etc/ssl"];
+const ETC_FILES: [&str; 2] = ["etc/ld.so.cache", "etc/localtime"];
+const NETWORK_FILES: [&str; 3] = ["etc/resolv.conf", "etc/hosts", "etc/services"];
+
+fn host_system(root: &mut Root, network: bool) -> Result<(), Error> {
+    for name in SYSTEM {
+        let path = Path::new("/").join(name);
+        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        if metadata.is_symlink() {
+            let text = fs::read_link(&path).map_err(|e| Error::system(Stage::OpenBase, e))?;
+            root.push(Part::Link, name, with_nul(text.into_os_string().into_vec())?)?;
+        } else {
+            root.tree(name, &path)?;
+        }
+    }
+    for name in ETC_TREES.iter().filter(|name| Path::new("/").join(name).is_dir()) {
+        root.tree(name, &Path::new("/").join(name))?;
+    }
+    let files = ETC_FILES.iter().chain(if network { &NETWORK_FILES[..] } else { &[] });
+    for name in files.filter(|name| Path::new("/").join(name).is_file()) {
+        root.file(name, Part::Copy, with_nul(format!("/{name}").into_bytes())?)?;
+    }
+    root.file("etc/passwd", Part::Text, PASSWD.into())?;
+    root.file("etc/group", Part::Text, GROUP.into())?;
+    root.file("etc/nsswitch.conf", Part::Text, NSSWITCH.into())?;
+    if !network {
+        root.file("etc/hosts", Part::Text, HOSTS.into())?;
+    }
+    Ok(())
+}
+
+const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\nuser:x:1000:1000:user:/work:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
+const GROUP: &str = "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n";
+const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
+const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
+
+#[derive(Default)]
+struct Root {
+    parts: Vec<PartSpec>,
+    /// Directories that are made already, the keeper's own included.
+    made: BTreeSet<String>,
+}
+
+impl Root {
+    fn push(&mut self, kind: Part, target: &str, what: Vec<u8>) -> Result<(), Error> {
+        let target = CString::new(target).map_err(|_| invalid("has a path with a NUL byte".into()))?;
+        self.parts.push((kind, target, what));
+        Ok(())
+    }
+
+    fn tree(&mut self, target: &str, source: &Path) -> Result<(), Error> {
+        let target = clean(target)?;
+        if !source.is_absolute() {
+            return Err(invalid(format!("names `{}`; give an absolute path", source.display())));
+        }
+        self.parents(&target)?;
+        if !self.made.insert(target.clone()) {
+            return Err(invalid(format!("shows something at `/{target}` twice; choose another place")));
+        }
+        self.push(Part::Tree, &target, host_path(source)?)
+    }
+
+    fn file(&mut self, target: &str, kind: Part, what: Vec<u8>) -> Result<(), Error> {
+        self.parents(target)?;
+        self.push(kind, target, what)
+    }
+
+    fn parents(&mut self, target: &str) -> Result<(), Error> {
+        for (at, _) in target.match_indices('/') {
+            let parent = &target[..at];
+            if self.made.insert(parent.into()) {
+                self.push(Part::Dir, parent, Vec::new())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A place inside: relative to the root, without detours, and none that the sandbox needs itself.
+fn clean(target: &str) -> Result<String, Error> {
+    let path = Path::new(target.trim_start_matches('/'));
+    let plain = path.components().all(|component| matches!(component, Component::Normal(_)));
+    let first = path.components().next().map(|component| component.as_os_str().as_bytes());
+    match first {
+        Some(b"proc" | b"dev" | b"tmp" | b"work") => {
+            Err(invalid(format!("shows something at `/{}`, which the sandbox needs itself", path.display())))
+        }
+        Some(_) if plain && path.as_os_str().len() < 200 => Ok(path.to_string_lossy().into_owned()),
+        _ => Err(invalid(format!("has the place `{target}`; give a plain path of at most 200 bytes"))),
+    }
+}
+
+fn host_path(path: &Path) -> Result<Vec<u8>, Error> {
+    if !path.is_absolute() {
+        return Err(invalid(format!("names `{}`; give an absolute path", path.display())));
+    }
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => with_nul(path.as_os_str().as_bytes().to_vec()),
+        Ok(_) => Err(invalid(format!("names `{}`, which is not a directory", path.display()))),
+        Err(e) => Err(Error::system(Stage::OpenBase, e).about(path.display())),
+    }
+}
+
+fn with_nul(bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+    let text = CString::new(bytes).map_err(|_| invalid("has a path with a NUL byte".into()))?;
+    Ok(text.into_bytes_with_nul())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SandboxSpec;
+
+    fn refused(spec: SandboxSpec) -> String {
+        let error = parts(spec.inner()).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidSpec);
+        error.to_string()
+    }
+
+    #[test]
+    fn a_bad_base_is_refused_with_its_path() {
+        let relative = SandboxSpec::builder().root("usr").build();
+        assert!(refused(relative).contains("absolute"));
+        let missing = SandboxSpec::builder().root("/no/such/directory").build();
+        assert!(refused(missing).contains("/no/such/directory"));
+        let file = SandboxSpec::builder().root("/etc/passwd").build();
+        assert!(refused(file).contains("not a directory"));
+    }
+
+    #[test]
+    fn a_tree_lies_neither_outside_nor_where_the_sandbox_is_at_home() {
+        for place in ["../x", "", "/", "proc/x", "/tmp", "a/../b"] {
+            let spec = SandboxSpec::builder().tree(place, "/usr").build();
+            assert!(refused(spec).contains("check"), "{place}");
+        }
+        let twice = SandboxSpec::builder().tree("opt/x", "/usr").tree("/opt/x", "/usr").build();
+        assert!(refused(twice).contains("twice"));
+    }
+
+    #[test]
+    fn parents_are_made_once_and_before_their_children() {
+        let spec = SandboxSpec::builder().tree("opt/a/b", "/usr").tree("opt/a/c", "/usr").build();
+        let parts = parts(spec.inner()).unwrap();
+        let names: Vec<_> = parts.iter().map(|(_, target, _)| target.to_str().unwrap()).collect();
+        assert!(names.ends_with(&["opt", "opt/a", "opt/a/b", "opt/a/c"]), "{names:?}");
+    }
+}

@@ -1,0 +1,1 @@
+//! Parties that are killed or stopped, at every step.

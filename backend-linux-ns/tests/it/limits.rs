@@ -1,0 +1,157 @@
+//! Limits and the verdicts about them.
+
+use std::time::Duration;
+
+use poolyard_exec::{Command, ErrorKind, Exec, Limit, Limits, Network, Source, Verdict};
+use poolyard_linux_ns::SandboxSpec;
+
+use crate::support::{backend, backend_with_cgroups, printed, run, sandbox, sandbox_of, shell};
+
+fn limited(script: &str, limits: Limits) -> Command {
+    Command::shell(script).limits(limits)
+}
+
+#[tokio::test]
+async fn wall_time_ends_a_command_and_all_that_it_started() {
+    let Some(ns) = backend("wall time") else { return };
+    let sandbox = sandbox(&ns).await;
+    let command =
+        limited("setsid sleep 1000 & sleep 1000", Limits::new().wall_time(Duration::from_millis(50)));
+    let outcome = run(&sandbox, &command).await;
+    assert_eq!(outcome.verdict, Verdict::Exceeded(Limit::WallTime));
+    assert!(outcome.usage.wall_time.unwrap().value >= Duration::from_millis(50));
+    assert_eq!(printed(&sandbox, "echo alive").await, "alive");
+}
+
+#[tokio::test]
+async fn processor_time_is_counted_over_all_processes() {
+    let Some(ns) = backend_with_cgroups("cpu time") else { return };
+    let sandbox = sandbox(&ns).await;
+    let script = "for i in 1 2 3 4; do (while :; do :; done) & done; wait";
+    let limit = Duration::from_millis(300);
+    let outcome = run(&sandbox, &limited(script, Limits::new().cpu_time(limit))).await;
+    assert_eq!(outcome.verdict, Verdict::Exceeded(Limit::CpuTime));
+    let cpu = outcome.usage.cpu_time.unwrap();
+    assert!(matches!(cpu.source, Source::CgroupV1 | Source::CgroupV2));
+    assert!(cpu.value >= limit);
+}
+
+#[tokio::test]
+async fn memory_is_bounded_and_its_end_is_told() {
+    let Some(ns) = backend_with_cgroups("memory") else { return };
+    let sandbox = sandbox(&ns).await;
+    let limits = Limits::new().memory(32 << 20);
+    let bomb = "x=a; while :; do x=$x$x; done";
+    let outcome = run(&sandbox, &limited(bomb, limits.clone())).await;
+    assert_eq!(outcome.verdict, Verdict::Exceeded(Limit::Memory), "{outcome:?}");
+    // What is written to the sandbox's file system is memory, too.
+    let fill = "head -c 50M /dev/zero > /tmp/fill";
+    let outcome = run(&sandbox, &limited(fill, limits)).await;
+    assert_eq!(outcome.verdict, Verdict::Exceeded(Limit::Memory), "{outcome:?}");
+    let outcome = shell(&sandbox, "echo alive").await;
+    assert_eq!(outcome.stdout.text(), "alive\n");
+}
+
+#[tokio::test]
+async fn processes_are_bounded_and_a_fork_bomb_ends() {
+    let Some(ns) = backend_with_cgroups("processes") else { return };
+    let sandbox = sandbox(&ns).await;
+    let limits = Limits::new().processes(20).wall_time(Duration::from_millis(500));
+    let outcome = run(&sandbox, &limited("f() { f | f & f; }; f; sleep 1000", limits)).await;
+    assert!(outcome.limits_hit.contains(&Limit::Processes), "{outcome:?}");
+    assert_eq!(printed(&sandbox, "ls -d /proc/[0-9]* | wc -l").await, "3", "sh, ls and wc are alone");
+}
+
+#[tokio::test]
+async fn output_is_bounded_to_the_byte_for_quick_and_for_long_programs() {
+    let Some(ns) = backend("output") else { return };
+    let sandbox = sandbox(&ns).await;
+    let limits = Limits::new().output(1000);
+    for script in ["head -c 1001 /dev/zero", "yes", "sleep 0.05; yes >&2"] {
+        let outcome = run(&sandbox, &limited(script, limits.clone())).await;
+        assert_eq!(outcome.verdict, Verdict::Exceeded(Limit::Output), "{script}");
+        let kept = outcome.stdout.bytes.len() + outcome.stderr.bytes.len();
+        assert_eq!(kept, 1000, "{script}");
+    }
+    let outcome = run(&sandbox, &limited("head -c 1000 /dev/zero", limits)).await;
+    assert!(outcome.success() && !outcome.stdout.truncated);
+    let outcome = run(&sandbox, &Command::shell("seq 100000").capture(10)).await;
+    assert!(outcome.success() && outcome.stdout.truncated && outcome.stdout.bytes.len() == 10);
+}
+
+#[tokio::test]
+async fn file_size_open_files_and_stack_are_bounded() {
+    let Some(ns) = backend("resource limits") else { return };
+    let sandbox = sandbox(&ns).await;
+    let outcome =
+        run(&sandbox, &limited("exec head -c 5000 /dev/zero > f", Limits::new().file_size(1000))).await;
+    assert_eq!(outcome.verdict, Verdict::Exceeded(Limit::FileSize));
+    let limits = Limits::new().open_files(17).stack(1 << 20);
+    let outcome = run(&sandbox, &limited("ulimit -n; ulimit -s; ulimit -c", limits)).await;
+    assert_eq!(outcome.stdout.text(), "17\n1024\n0\n");
+}
+
+#[tokio::test]
+async fn disk_bytes_and_inodes_are_bounded_for_the_whole_sandbox() {
+    let Some(ns) = backend("disk") else { return };
+    let spec = SandboxSpec::builder().limits(Limits::new().disk_bytes(1 << 20).disk_inodes(10)).build();
+    let sandbox = sandbox_of(&ns, &spec).await;
+    let bytes =
+        "head -c 600K /dev/zero > /tmp/a && head -c 600K /dev/zero > /work/b; echo $?; rm /tmp/a /work/b";
+    let outcome = shell(&sandbox, bytes).await;
+    assert!(outcome.stderr.text().contains("No space left"), "{outcome:?}");
+    assert_eq!(outcome.stdout.text(), "1\n");
+    let inodes = "i=0; while touch $i; do i=$((i+1)); done 2>/dev/null; ls | wc -l";
+    assert_eq!(printed(&sandbox, inodes).await, "10");
+}
+
+#[tokio::test]
+async fn a_limit_that_cannot_be_enforced_is_refused_by_name() {
+    let Some(ns) = backend("refusals") else { return };
+    let sandbox = sandbox(&ns).await;
+    let refusals = [
+        (Limits::new().disk_bytes(1), Limit::DiskBytes),
+        (Limits::new().network(Network::Loopback), Limit::Network),
+        (Limits::new().cpu_bandwidth(500), Limit::CpuBandwidth),
+    ];
+    for (limits, limit) in refusals {
+        let error = sandbox.exec(&Command::new("true").limits(limits)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnsupportedLimit(limit), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn processors_and_their_share_are_bounded_for_the_whole_sandbox() {
+    let Some(ns) = backend_with_cgroups("cpu set") else { return };
+    let spec = SandboxSpec::builder().limits(Limits::new().cpu_set([0]).cpu_bandwidth(200)).build();
+    let sandbox = match ns.sandbox(&spec).await {
+        Ok(sandbox) => sandbox,
+        Err(error) => return crate::support::skip("cpu set", "cpuset", &error.to_string()),
+    };
+    // Not even by asking can a program get another processor.
+    assert_eq!(printed(&sandbox, "taskset -p -c 0,1 $$ >/dev/null; nproc").await, "1");
+    let spin = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
+    let usage = shell(&sandbox, spin).await.usage;
+    let (cpu, wall) = (usage.cpu_time.unwrap().value, usage.wall_time.unwrap().value);
+    assert!(cpu < wall / 2, "used {cpu:?} of {wall:?}");
+}
+
+#[tokio::test]
+async fn the_network_is_what_was_asked_for() {
+    let Some(ns) = backend("network") else { return };
+    let interfaces = "cat /proc/net/dev | tail -n +3 | cut -d: -f1 | tr -d ' '";
+    let connect = "exec 2>/dev/null; exec 3<>/dev/tcp/127.0.0.1/1 && echo connected";
+    let bash = |script: &str| Command::new("bash").arg("-c").arg(script);
+    let off = sandbox(&ns).await;
+    assert_eq!(printed(&off, interfaces).await, "lo");
+    let loopback = sandbox_of(&ns, &SandboxSpec::builder().network(Network::Loopback).build()).await;
+    assert_eq!(printed(&loopback, interfaces).await, "lo");
+    // Nobody listens: over a loopback that is up the refusal is immediate and says so.
+    let refused = run(&loopback, &bash("exec 3<>/dev/tcp/127.0.0.1/1")).await;
+    assert!(refused.stderr.text().contains("refused"), "{}", refused.stderr.text());
+    let nothing = run(&off, &bash(connect)).await;
+    assert_eq!(nothing.stdout.text(), "");
+    let shared = sandbox_of(&ns, &SandboxSpec::builder().network(Network::Shared).build()).await;
+    let host = std::fs::read_link("/proc/self/ns/net").unwrap();
+    assert_eq!(printed(&shared, "readlink /proc/self/ns/net").await, host.to_str().unwrap());
+}

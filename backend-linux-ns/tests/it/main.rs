@@ -1,0 +1,13 @@
+//! The backend against a real kernel.
+//!
+//! What cannot run on a machine is skipped by name; `POOLYARD_REQUIRE=linux-ns,cgroups,root` makes a skip a
+//! failure.
+
+#![allow(missing_docs)]
+#![cfg(target_os = "linux")]
+
+mod commands;
+mod kills;
+mod limits;
+mod recycle;
+mod support;
