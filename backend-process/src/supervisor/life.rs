@@ -1,0 +1,93 @@
+//! [`Life`]: what is known of a process, shared by its handle and its supervisor. [`Child`]: the handle.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::Supervisor;
+use super::tail::Tail;
+use crate::exit::{Death, Exit, Kill};
+use crate::sys::wait;
+
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    death: OnceLock<Death>,
+    /// Why we killed it, set before the signal is sent.
+    kill: Mutex<Option<Kill>>,
+    ended: Notify,
+    pub(super) stderr: Mutex<Tail>,
+}
+
+impl Life {
+    pub(super) fn new(pid: i32, pidfd: OwnedFd, tail: usize) -> Self {
+        let (death, kill, ended) = Default::default();
+        Self { pid, pidfd, death, kill, ended, stderr: Mutex::new(Tail::new(tail)) }
+    }
+
+    pub(crate) fn death(&self) -> Option<Death> {
+        self.death.get().copied()
+    }
+
+    /// Waits for the end of the process. May be dropped at any time.
+    pub(crate) async fn died(&self) -> Death {
+        loop {
+            let mut ended = std::pin::pin!(self.ended.notified());
+            ended.as_mut().enable();
+            if let Some(death) = self.death() {
+                return death;
+            }
+            ended.await;
+        }
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.lock().text()
+    }
+
+    /// Keeps the first reason.
+    pub(super) fn blame(&self, kill: Kill) {
+        self.kill.lock().get_or_insert(kill);
+    }
+
+    pub(super) fn end(&self, exit: Exit) -> Death {
+        let death = Death { exit, kill: *self.kill.lock() };
+        let _ = self.death.set(death);
+        self.ended.notify_waiters();
+        death
+    }
+}
+
+/// A process that ends with its handle.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) life: Arc<Life>,
+    pub(super) token: u64,
+    pub(super) supervisor: Supervisor,
+}
+
+impl Child {
+    /// Kills the process and everything that it has started. Does not wait; the supervisor reaps it.
+    pub(crate) fn kill(&self, kill: Kill) {
+        if self.life.death().is_none() {
+            self.life.blame(kill);
+            self.supervisor.kill(self.token);
+        }
+    }
+
+    /// Asks the process to end.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        if self.life.death().is_none() {
+            wait::signal(&self.life.pidfd, signal);
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill(Kill::Dropped);
+    }
+}
