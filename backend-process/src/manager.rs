@@ -116,7 +116,9 @@ impl<P: Protocol> Manager for ProcessManager<P> {
         if !worker.is_usable() || !worker.is_silent() {
             return failed(worker, ErrorKind::Desynchronised);
         }
-        tree::kill_descendants(worker.pid());
+        while !tree::kill_descendants(worker.pid()) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         match worker.ask(P::reset, cx.deadline()).await {
             Ok(_) => Ok(()),
             Err(Cause::Deadline) => failed(worker, ErrorKind::Unresponsive),

@@ -74,6 +74,9 @@ impl Child {
     pub(crate) fn kill(&self, kill: Kill) {
         if self.life.death().is_none() {
             self.life.blame(kill);
+            // At once: when the owner closes the channel now, the worker must not end by itself before what
+            // it has started is found through it.
+            wait::stop(&self.life.pidfd);
             self.supervisor.kill(self.token);
         }
     }

@@ -50,6 +50,8 @@ struct Entry {
     hard_memory: Option<u64>,
     /// Our own child; otherwise the zygote's.
     own: bool,
+    /// Everything that it had started was found through it and killed.
+    swept: bool,
 }
 
 struct Stderr {
@@ -171,7 +173,8 @@ impl Thread {
         if hard_memory.is_some() && self.next_tick.is_none() {
             self.next_tick = Some(Instant::now() + MEMORY_TICK);
         }
-        self.entries.insert(token, Entry { life: life.clone(), stderr, gone, hard_memory, own });
+        let entry = Entry { life: life.clone(), stderr, gone, hard_memory, own, swept: false };
+        self.entries.insert(token, entry);
         match self.supervisor() {
             // A handle that nobody takes is dropped, which kills.
             Some(supervisor) => drop(reply.send(Ok(Child { life, token, supervisor }))),
@@ -191,8 +194,8 @@ impl Thread {
     }
 
     fn kill(&mut self, token: u64) {
-        if let Some(entry) = self.entries.get(&token) {
-            tree::kill(entry.life.pid, &entry.life.pidfd);
+        if let Some(entry) = self.entries.get_mut(&token) {
+            entry.swept = tree::kill(entry.life.pid, &entry.life.pidfd);
         }
     }
 
@@ -214,7 +217,7 @@ impl Thread {
         let death = entry.life.end(exit);
         if entry.own {
             let _ = self.epoll.delete(&entry.life.pidfd);
-            if death.kill.is_none() {
+            if !entry.swept {
                 tree::kill_marked(&mark(token));
             }
         }
@@ -238,12 +241,12 @@ impl Thread {
             return;
         }
         let mut limited = false;
-        for entry in self.entries.values() {
+        for entry in self.entries.values_mut() {
             let Some(limit) = entry.hard_memory else { continue };
             limited = true;
             if memory::resident(entry.life.pid).is_some_and(|bytes| bytes > limit) {
                 entry.life.blame(Kill::Memory);
-                tree::kill(entry.life.pid, &entry.life.pidfd);
+                entry.swept = tree::kill(entry.life.pid, &entry.life.pidfd);
             }
         }
         self.next_tick = limited.then(|| Instant::now() + MEMORY_TICK);

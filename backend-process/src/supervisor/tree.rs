@@ -10,31 +10,41 @@ use crate::sys::wait;
 /// Names a worker in its environment, so that its orphans can be told.
 pub(crate) const MARK: &str = "POOLYARD_WORKER";
 
+/// How many milliseconds are waited for the end of a killed process, most of which take far less than one.
+const END_OF_ONE: u16 = 20;
+
 /// How often a tree that goes on growing is walked again.
 const ROUNDS: usize = 16;
 
 /// Kills a process with all its descendants. A worker adopts its own orphans (it is a subreaper), so
 /// that a double fork or a new session does not take anything out of its tree.
-pub(crate) fn kill(pid: i32, pidfd: &OwnedFd) {
+///
+/// False if it had ended already: its descendants are then somebody else's children.
+pub(crate) fn kill(pid: i32, pidfd: &OwnedFd) -> bool {
     // A process that can be stopped has not been reaped, so that its number is still its own.
-    if wait::stop(pidfd) {
-        kill_descendants(pid);
-        wait::kill(pidfd);
+    if !wait::stop(pidfd) {
+        return false;
     }
+    for _ in 0..ROUNDS {
+        if kill_descendants(pid) {
+            break;
+        }
+    }
+    let whole = is_living(pid);
+    wait::kill(pidfd);
+    whole
 }
 
-/// Kills all that `pid` has started, but not `pid` itself.
-pub(crate) fn kill_descendants(pid: i32) {
-    for _ in 0..ROUNDS {
-        // A stopped process has no new children; a killed one is gone from the list when the next walk
-        // sees it as a zombie.
-        let found: Vec<_> = descendants(pid).into_iter().filter_map(open_living).collect();
-        if found.is_empty() {
-            return;
-        }
-        found.iter().for_each(|pidfd| drop(wait::stop(pidfd)));
-        found.iter().for_each(wait::kill);
+/// Kills all that `pid` has started, but not `pid` itself. False if some of them had not ended yet; what
+/// those had started can then be found by another look only.
+pub(crate) fn kill_descendants(pid: i32) -> bool {
+    let living: Vec<_> = descendants(pid).into_iter().filter_map(open_living).collect();
+    for pidfd in &living {
+        wait::stop(pidfd);
     }
+    living.iter().for_each(wait::kill);
+    living.iter().for_each(|pidfd| drop(wait::ended_within(pidfd, END_OF_ONE)));
+    living.is_empty()
 }
 
 /// Kills the process group that a worker leads. To be called before the worker is reaped: until then
@@ -97,7 +107,10 @@ fn open(pid: i32) -> Option<OwnedFd> {
 /// A handle on a process that is not a zombie.
 fn open_living(pid: i32) -> Option<OwnedFd> {
     let pidfd = open(pid)?;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let state = stat.rsplit_once(") ")?.1.chars().next()?;
-    (state != 'Z' && state != 'X').then_some(pidfd)
+    is_living(pid).then_some(pidfd)
+}
+
+fn is_living(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use rustix::process::{Signal, pidfd_send_signal};
 
@@ -35,4 +36,10 @@ pub(crate) fn stop(pidfd: impl AsFd) -> bool {
 /// Sends a signal.
 pub(crate) fn signal(pidfd: impl AsFd, signal: Signal) {
     let _ = pidfd_send_signal(pidfd, signal);
+}
+
+/// Waits for the end of a process, for so many milliseconds at most.
+pub(crate) fn ended_within(pidfd: &OwnedFd, millis: u16) -> bool {
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, millis).is_ok_and(|count| count > 0)
 }

@@ -6,8 +6,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
-use nix::poll::{PollFd, PollFlags, poll};
-
 use super::socket::Socket;
 use super::wire::{MAX_ORDER, Order, WORD, Word};
 use crate::attrs::Attrs;
@@ -94,8 +92,7 @@ impl Link {
     /// workers die with it.
     pub(crate) fn end(self) {
         drop(self.socket);
-        let mut ended = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
-        if !poll(&mut ended, END_GRACE).is_ok_and(|count| count > 0) {
+        if !wait::ended_within(&self.pidfd, END_GRACE) {
             wait::kill(&self.pidfd);
         }
         wait::reap(&self.pidfd);

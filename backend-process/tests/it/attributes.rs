@@ -51,7 +51,9 @@ async fn a_worker_becomes_another_user_without_the_groups_of_the_host() {
         let dir = std::env::temp_dir().join(format!("poolyard-worker-{way}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory");
         let exe = dir.join("worker");
-        std::fs::copy(std::env::current_exe().expect("an exe"), &exe).expect("a copy");
+        // By another process: a file that this one has open for writing is busy for those it starts.
+        let own = std::env::current_exe().expect("an exe");
+        assert!(std::process::Command::new("cp").arg(own).arg(&exe).status().expect("cp runs").success());
         std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).expect("permissions");
         let spec = WorkerSpec::command(&exe).env(crate::puppet::ROLE, "frames").cwd("/").spawner(spec);
         let mut worker = bench.worker(spec.attrs(attrs.clone())).await;

@@ -120,9 +120,11 @@ async fn a_kill_takes_the_whole_tree_double_forked_children_included() {
         let mut worker = bench.worker(spec).await;
         let family = family(&mut worker).await;
         assert!(family.iter().all(|pid| is_alive(*pid)), "{way}");
+        let pid = worker.pid();
         drop(worker);
-        for pid in family {
-            eventually("the end of the tree", || (!is_alive(pid)).then_some(())).await;
+        for pid in family.into_iter().chain([pid]) {
+            eventually(&format!("{way}: the end of {pid} in its tree"), || (!is_alive(pid)).then_some(()))
+                .await;
         }
     }
 }
