@@ -388,7 +388,7 @@ impl<P: Protocol> Worker<P> {
             let _ = tokio::time::timeout(grace, self.child.life.died()).await;
         }
         self.child.kill(kill);
-        self.child.life.died().await;
+        self.child.life.buried().await;
     }
 
     pub(crate) fn child(&self) -> &Child {

@@ -1,6 +1,7 @@
 //! [`Life`]: what is known of a process, shared by its handle and its supervisor. [`Child`]: the handle.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -14,8 +15,11 @@ use crate::sys::wait;
 #[derive(Debug)]
 pub(crate) struct Life {
     pub(crate) pid: i32,
-    pub(crate) pidfd: OwnedFd,
+    /// Closed when the process is buried.
+    pidfd: Mutex<Option<OwnedFd>>,
     death: OnceLock<Death>,
+    /// It is reaped, and nothing is left of what it had started.
+    buried: AtomicBool,
     /// Why we killed it, set before the signal is sent.
     kill: Mutex<Option<Kill>>,
     ended: Notify,
@@ -24,8 +28,14 @@ pub(crate) struct Life {
 
 impl Life {
     pub(super) fn new(pid: i32, pidfd: OwnedFd, tail: usize) -> Self {
-        let (death, kill, ended) = Default::default();
-        Self { pid, pidfd, death, kill, ended, stderr: Mutex::new(Tail::new(tail)) }
+        let (death, buried, kill, ended) = Default::default();
+        let pidfd = Mutex::new(Some(pidfd));
+        Self { pid, pidfd, death, buried, kill, ended, stderr: Mutex::new(Tail::new(tail)) }
+    }
+
+    /// Does something with the process's handle, if it is not buried.
+    pub(crate) fn with_pidfd<T>(&self, act: impl FnOnce(&OwnedFd) -> T) -> Option<T> {
+        self.pidfd.lock().as_ref().map(act)
     }
 
     pub(crate) fn death(&self) -> Option<Death> {
@@ -44,6 +54,18 @@ impl Life {
         }
     }
 
+    /// Waits until nothing is left of the process and of what it had started. May be dropped at any time.
+    pub(crate) async fn buried(&self) {
+        loop {
+            let mut ended = std::pin::pin!(self.ended.notified());
+            ended.as_mut().enable();
+            if self.buried.load(Ordering::Acquire) {
+                return;
+            }
+            ended.await;
+        }
+    }
+
     pub(crate) fn stderr(&self) -> String {
         self.stderr.lock().text()
     }
@@ -53,11 +75,18 @@ impl Life {
         self.kill.lock().get_or_insert(kill);
     }
 
+    /// Tells everyone of the death.
     pub(super) fn end(&self, exit: Exit) -> Death {
         let death = Death { exit, kill: *self.kill.lock() };
         let _ = self.death.set(death);
         self.ended.notify_waiters();
         death
+    }
+
+    pub(super) fn bury(&self) {
+        drop(self.pidfd.lock().take());
+        self.buried.store(true, Ordering::Release);
+        self.ended.notify_waiters();
     }
 }
 
@@ -76,7 +105,7 @@ impl Child {
             self.life.blame(kill);
             // At once: when the owner closes the channel now, the worker must not end by itself before what
             // it has started is found through it.
-            wait::stop(&self.life.pidfd);
+            self.life.with_pidfd(wait::stop);
             self.supervisor.kill(self.token);
         }
     }
@@ -84,7 +113,7 @@ impl Child {
     /// Asks the process to end.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         if self.life.death().is_none() {
-            wait::signal(&self.life.pidfd, signal);
+            self.life.with_pidfd(|pidfd| wait::signal(pidfd, signal));
         }
     }
 }

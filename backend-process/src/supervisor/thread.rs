@@ -54,6 +54,13 @@ struct Entry {
     swept: bool,
 }
 
+impl Entry {
+    fn kill(&mut self) {
+        let pid = self.life.pid;
+        self.swept = self.life.with_pidfd(|pidfd| tree::kill(pid, pidfd)) == Some(true);
+    }
+}
+
 struct Stderr {
     fd: OwnedFd,
     lines: Option<LineSink>,
@@ -162,11 +169,13 @@ impl Thread {
         let stderr = stderr.map(|fd| Stderr { fd, lines, line: Vec::new() });
         if let Err(error) = self.watch(token, &life, stderr.as_ref(), own) {
             // Nothing may run that nobody watches.
-            tree::kill(life.pid, &life.pidfd);
-            if own {
-                tree::kill_group(life.pid);
-                wait::reap(&life.pidfd);
-            }
+            life.with_pidfd(|pidfd| {
+                tree::kill(life.pid, pidfd);
+                if own {
+                    tree::kill_group(life.pid);
+                    wait::reap(pidfd);
+                }
+            });
             drop(reply.send(Err(Error::system(Stage::Supervisor, error))));
             return;
         }
@@ -188,14 +197,15 @@ impl Thread {
             self.epoll.add(&stderr.fd, EpollEvent::new(EpollFlags::EPOLLIN, tag(token, STDERR)))?;
         }
         if own {
-            self.epoll.add(&life.pidfd, EpollEvent::new(EpollFlags::EPOLLIN, tag(token, ENDED)))?;
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, tag(token, ENDED));
+            life.with_pidfd(|pidfd| self.epoll.add(pidfd, event)).transpose()?;
         }
         Ok(())
     }
 
     fn kill(&mut self, token: u64) {
         if let Some(entry) = self.entries.get_mut(&token) {
-            entry.swept = tree::kill(entry.life.pid, &entry.life.pidfd);
+            entry.kill();
         }
     }
 
@@ -203,8 +213,9 @@ impl Thread {
     fn ended(&mut self, token: u64) {
         let Some(entry) = self.entries.get(&token) else { return };
         tree::kill_group(entry.life.pid);
-        let exit = wait::reap(&entry.life.pidfd);
-        self.finish(token, exit);
+        if let Some(exit) = entry.life.with_pidfd(wait::reap) {
+            self.finish(token, exit);
+        }
     }
 
     fn finish(&mut self, token: u64, exit: Exit) {
@@ -216,14 +227,15 @@ impl Thread {
         }
         let death = entry.life.end(exit);
         if entry.own {
-            let _ = self.epoll.delete(&entry.life.pidfd);
-            if !entry.swept {
-                tree::kill_marked(&mark(token));
-            }
+            entry.life.with_pidfd(|pidfd| drop(self.epoll.delete(pidfd)));
         }
         if let Some(gone) = entry.gone {
             gone.report(death.to_string());
         }
+        if entry.own && !entry.swept {
+            tree::kill_marked(&mark(token));
+        }
+        entry.life.bury();
     }
 
     fn read_stderr(&mut self, token: u64) {
@@ -246,7 +258,7 @@ impl Thread {
             limited = true;
             if memory::resident(entry.life.pid).is_some_and(|bytes| bytes > limit) {
                 entry.life.blame(Kill::Memory);
-                entry.swept = tree::kill(entry.life.pid, &entry.life.pidfd);
+                entry.kill();
             }
         }
         self.next_tick = limited.then(|| Instant::now() + MEMORY_TICK);

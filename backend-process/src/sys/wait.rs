@@ -24,17 +24,17 @@ pub(crate) fn reap(pidfd: &OwnedFd) -> Exit {
 }
 
 /// Sends SIGKILL. A process that is already gone is fine.
-pub(crate) fn kill(pidfd: impl AsFd) {
+pub(crate) fn kill(pidfd: &OwnedFd) {
     let _ = pidfd_send_signal(pidfd, Signal::KILL);
 }
 
 /// Stops the process, so that it cannot have more children. False if it has been reaped.
-pub(crate) fn stop(pidfd: impl AsFd) -> bool {
+pub(crate) fn stop(pidfd: &OwnedFd) -> bool {
     pidfd_send_signal(pidfd, Signal::STOP).is_ok()
 }
 
 /// Sends a signal.
-pub(crate) fn signal(pidfd: impl AsFd, signal: Signal) {
+pub(crate) fn signal(pidfd: &OwnedFd, signal: Signal) {
     let _ = pidfd_send_signal(pidfd, signal);
 }
 
