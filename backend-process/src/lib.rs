@@ -2,6 +2,7 @@
 
 mod attrs;
 mod call;
+mod dispatch;
 mod error;
 mod exit;
 mod image;
@@ -9,6 +10,7 @@ mod io;
 mod manager;
 mod memory;
 pub mod protocol;
+mod shared;
 mod spec;
 mod supervisor;
 mod sys;
@@ -17,6 +19,7 @@ mod zygote;
 
 pub use attrs::{Attrs, Grouping, Limit};
 pub use call::{CallError, Cause, Deadline, Phase};
+pub use dispatch::{Dispatcher, DispatcherConfig, Select};
 pub use error::{Error, ErrorKind, Stage};
 pub use exit::{Death, Exit, Kill};
 pub use manager::ProcessManager;

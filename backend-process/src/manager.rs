@@ -59,7 +59,7 @@ impl<P: Protocol> ProcessManager<P> {
         self
     }
 
-    async fn start(&self, spec: &WorkerSpec, cx: &Context) -> Result<Worker<P>, Error> {
+    async fn start(&self, spec: &WorkerSpec) -> Result<Worker<P>, Error> {
         let token = self.supervisor.token();
         let pipes = |source| Error::system(Stage::Pipes, source);
         let mut wiring = Wiring::new(spec, token).map_err(pipes)?;
@@ -71,7 +71,6 @@ impl<P: Protocol> ProcessManager<P> {
             stderr: wiring.stderr.take(),
             stderr_tail: spec.stderr_tail,
             lines: self.lines.clone(),
-            gone: Some(cx.gone()),
             hard_memory: spec.hard_memory,
         };
         let mut protocol = self.protocol.session();
@@ -103,10 +102,12 @@ impl<P: Protocol> Manager for ProcessManager<P> {
 
     async fn create(&self, key: &WorkerKey, cx: &Context) -> Result<Worker<P>, Error> {
         let spec = key.spec();
-        let mut worker = self.start(spec, cx).await?;
+        let mut worker = self.start(spec).await?;
         if P::SAYS_READY && spec.ready == Ready::Protocol {
             self.until_ready(&mut worker, cx).await?;
         }
+        // Not earlier: a death before this is told as the error of this creation, with its reasons.
+        worker.child().life.report_to(cx.gone());
         Ok(worker)
     }
 

@@ -275,7 +275,10 @@ impl<P: Protocol> Worker<P> {
     }
 
     /// Writes, then reads and decodes, as far as that goes without waiting. `None` = the channel has ended.
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Event<P::Response>>, Cause>> {
+    pub(crate) fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Event<P::Response>>, Cause>> {
         while self.written < self.output.len() {
             match self.io.poll_write(cx, &self.output[self.written..]) {
                 Poll::Ready(Ok(count)) => self.written += count,
@@ -356,7 +359,7 @@ impl<P: Protocol> Worker<P> {
 
     /// What becomes of it now that its user is done.
     pub(crate) fn verdict(&mut self) -> Reuse {
-        if !self.is_usable() || self.retire || self.limits.on_return == OnReturn::Replace || self.is_worn() {
+        if !self.is_usable() || self.limits.on_return == OnReturn::Replace || self.is_worn() {
             return Reuse::Broken;
         }
         match self.limits.on_return {
@@ -365,8 +368,9 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    fn is_worn(&mut self) -> bool {
-        self.limits.calls.is_some_and(|max| self.calls >= max)
+    pub(crate) fn is_worn(&mut self) -> bool {
+        self.retire
+            || self.limits.calls.is_some_and(|max| self.calls >= max)
             || self.limits.age.is_some_and(|max| self.born.elapsed() >= max)
             || self.is_fat()
     }
@@ -391,12 +395,39 @@ impl<P: Protocol> Worker<P> {
         self.child.life.buried().await;
     }
 
-    pub(crate) fn child(&self) -> &Child {
-        &self.child
+    /// Adds bytes to what is being written.
+    pub(crate) fn feed(&mut self, bytes: &mut Vec<u8>) {
+        if self.written == self.output.len() {
+            self.clear_output();
+            std::mem::swap(&mut self.output, bytes);
+        } else {
+            self.output.append(bytes);
+        }
     }
 
-    pub(crate) fn into_parts(self) -> (Child, Io, Input, P) {
-        (self.child, self.io, self.input, self.protocol)
+    /// Whether a call has been begun whose answer has not come: for calls that are kept account of
+    /// elsewhere.
+    pub(crate) fn set_busy(&mut self, busy: bool) {
+        self.busy = busy;
+    }
+
+    pub(crate) fn count_call(&mut self) {
+        self.calls += 1;
+    }
+
+    pub(crate) fn set_retiring(&mut self) {
+        self.retire = true;
+    }
+
+    /// A value of its protocol for those who encode calls elsewhere. Large payloads go over the pipe then:
+    /// the arena has room for one call.
+    pub(crate) fn share_protocol(&mut self) -> P {
+        self.protocol.attach(None);
+        self.protocol.session()
+    }
+
+    pub(crate) fn child(&self) -> &Child {
+        &self.child
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
+use poolyard_core::Gone;
 use tokio::sync::Notify;
 
 use super::Supervisor;
@@ -20,6 +21,8 @@ pub(crate) struct Life {
     death: OnceLock<Death>,
     /// It is reaped, and nothing is left of what it had started.
     buried: AtomicBool,
+    /// Who is told of its death.
+    gone: Mutex<Option<Gone>>,
     /// Why we killed it, set before the signal is sent.
     kill: Mutex<Option<Kill>>,
     ended: Notify,
@@ -28,9 +31,9 @@ pub(crate) struct Life {
 
 impl Life {
     pub(super) fn new(pid: i32, pidfd: OwnedFd, tail: usize) -> Self {
-        let (death, buried, kill, ended) = Default::default();
+        let (death, buried, gone, kill, ended) = Default::default();
         let pidfd = Mutex::new(Some(pidfd));
-        Self { pid, pidfd, death, buried, kill, ended, stderr: Mutex::new(Tail::new(tail)) }
+        Self { pid, pidfd, death, buried, gone, kill, ended, stderr: Mutex::new(Tail::new(tail)) }
     }
 
     /// Does something with the process's handle, if it is not buried.
@@ -76,11 +79,22 @@ impl Life {
     }
 
     /// Tells everyone of the death.
-    pub(super) fn end(&self, exit: Exit) -> Death {
+    pub(super) fn end(&self, exit: Exit) {
         let death = Death { exit, kill: *self.kill.lock() };
         let _ = self.death.set(death);
         self.ended.notify_waiters();
-        death
+        if let Some(gone) = self.gone.lock().take() {
+            gone.report(death.to_string());
+        }
+    }
+
+    /// Has the death reported. A process that is dead already is reported at once.
+    pub(crate) fn report_to(&self, gone: Gone) {
+        let mut waiting = self.gone.lock();
+        match self.death() {
+            Some(death) => gone.report(death.to_string()),
+            None => *waiting = Some(gone),
+        }
     }
 
     pub(super) fn bury(&self) {
@@ -107,13 +121,6 @@ impl Child {
             // it has started is found through it.
             self.life.with_pidfd(wait::stop);
             self.supervisor.kill(self.token);
-        }
-    }
-
-    /// Asks the process to end.
-    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        if self.life.death().is_none() {
-            self.life.with_pidfd(|pidfd| wait::signal(pidfd, signal));
         }
     }
 }

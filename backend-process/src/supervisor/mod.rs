@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use parking_lot::Mutex;
-use poolyard_core::Gone;
 use tokio::sync::oneshot;
 
 pub(crate) use life::{Child, Life};
@@ -44,7 +43,6 @@ pub(crate) struct Order {
     pub(crate) stderr: Option<OwnedFd>,
     pub(crate) stderr_tail: usize,
     pub(crate) lines: Option<LineSink>,
-    pub(crate) gone: Option<Gone>,
     pub(crate) hard_memory: Option<u64>,
 }
 
@@ -105,14 +103,6 @@ impl Supervisor {
         let (reply, answer) = oneshot::channel();
         self.0.0.send(Request::Spawn { token, order: Box::new(order), reply });
         answer.await.unwrap_or_else(|_| Err(Error::new(Stage::Supervisor, ErrorKind::GuardianLost)))
-    }
-
-    /// As [`spawn`](Supervisor::spawn), for callers outside any runtime.
-    pub(crate) fn spawn_blocking(&self, token: u64, order: Order) -> Result<Child, Error> {
-        let (reply, answer) = oneshot::channel();
-        self.0.0.send(Request::Spawn { token, order: Box::new(order), reply });
-        let lost = |_| Err(Error::new(Stage::Supervisor, ErrorKind::GuardianLost));
-        answer.blocking_recv().unwrap_or_else(lost)
     }
 
     fn kill(&self, token: u64) {

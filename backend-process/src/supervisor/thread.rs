@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
-use poolyard_core::Gone;
 use tokio::sync::oneshot;
 
 use super::{Child, Handle, Life, LineSink, MEMORY_TICK, Order, Request, Shared, Supervisor, tree};
@@ -37,7 +36,6 @@ struct Pending {
     stderr: Option<OwnedFd>,
     stderr_tail: usize,
     lines: Option<LineSink>,
-    gone: Option<Gone>,
     hard_memory: Option<u64>,
     reply: Reply,
 }
@@ -46,7 +44,6 @@ struct Pending {
 struct Entry {
     life: Arc<Life>,
     stderr: Option<Stderr>,
-    gone: Option<Gone>,
     hard_memory: Option<u64>,
     /// Our own child; otherwise the zygote's.
     own: bool,
@@ -154,8 +151,8 @@ impl Thread {
         }
         let borrowed: Vec<_> = order.fds.iter().map(std::os::fd::AsFd::as_fd).collect();
         let born = spawn::spawn(&order.image, &borrowed);
-        let Order { stderr, stderr_tail, lines, gone, hard_memory, .. } = order;
-        let pending = Pending { stderr, stderr_tail, lines, gone, hard_memory, reply };
+        let Order { stderr, stderr_tail, lines, hard_memory, .. } = order;
+        let pending = Pending { stderr, stderr_tail, lines, hard_memory, reply };
         match born {
             Ok(born) => self.admit(token, born, pending, true),
             Err(failed) => drop(pending.reply.send(Err(Error::errno(failed)))),
@@ -164,7 +161,7 @@ impl Thread {
 
     /// Takes a new process into care and hands its handle out.
     fn admit(&mut self, token: u64, born: spawn::Born, pending: Pending, own: bool) {
-        let Pending { stderr, stderr_tail, lines, gone, hard_memory, reply } = pending;
+        let Pending { stderr, stderr_tail, lines, hard_memory, reply } = pending;
         let life = Arc::new(Life::new(born.pid, born.pidfd, stderr_tail));
         let stderr = stderr.map(|fd| Stderr { fd, lines, line: Vec::new() });
         if let Err(error) = self.watch(token, &life, stderr.as_ref(), own) {
@@ -182,7 +179,7 @@ impl Thread {
         if hard_memory.is_some() && self.next_tick.is_none() {
             self.next_tick = Some(Instant::now() + MEMORY_TICK);
         }
-        let entry = Entry { life: life.clone(), stderr, gone, hard_memory, own, swept: false };
+        let entry = Entry { life: life.clone(), stderr, hard_memory, own, swept: false };
         self.entries.insert(token, entry);
         match self.supervisor() {
             // A handle that nobody takes is dropped, which kills.
@@ -225,12 +222,9 @@ impl Thread {
             stderr.last_line(entry.life.pid);
             let _ = self.epoll.delete(&stderr.fd);
         }
-        let death = entry.life.end(exit);
+        entry.life.end(exit);
         if entry.own {
-            entry.life.with_pidfd(|pidfd| drop(self.epoll.delete(pidfd)));
-        }
-        if let Some(gone) = entry.gone {
-            gone.report(death.to_string());
+            let _ = entry.life.with_pidfd(|pidfd| self.epoll.delete(pidfd));
         }
         if entry.own && !entry.swept {
             tree::kill_marked(&mark(token));
@@ -269,11 +263,11 @@ impl Thread {
     }
 
     fn order_zygote(&mut self, token: u64, order: Order, reply: Reply) {
-        let Order { image, entry, fds, stderr, stderr_tail, lines, gone, hard_memory, .. } = order;
+        let Order { image, entry, fds, stderr, stderr_tail, lines, hard_memory, .. } = order;
         let sent = self.zygote().and_then(|zygote| zygote.order(token, entry, &image, fds));
         match sent {
             Ok(()) => {
-                let pending = Pending { stderr, stderr_tail, lines, gone, hard_memory, reply };
+                let pending = Pending { stderr, stderr_tail, lines, hard_memory, reply };
                 self.pending.insert(token, pending);
                 self.zygote_interest();
             }

@@ -43,7 +43,9 @@ pub(crate) fn kill_descendants(pid: i32) -> bool {
         wait::stop(pidfd);
     }
     living.iter().for_each(wait::kill);
-    living.iter().for_each(|pidfd| drop(wait::ended_within(pidfd, END_OF_ONE)));
+    for pidfd in &living {
+        wait::ended_within(pidfd, END_OF_ONE);
+    }
     living.is_empty()
 }
 

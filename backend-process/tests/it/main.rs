@@ -7,8 +7,10 @@ mod support;
 
 mod attributes;
 mod calls;
+mod dispatch;
 mod kill_matrix;
 mod lifecycle;
+mod pool;
 mod protocols;
 
 /// The test harness owns `main`, so the divert that a program makes in its first line is made before.

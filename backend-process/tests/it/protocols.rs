@@ -5,8 +5,8 @@ use std::time::Duration;
 use poolyard_core::Reuse;
 use poolyard_core::{Manager, Meta, ResourceId};
 use poolyard_process::{
-    Bazel, BazelFormat, Cause, CgiRequest, Channel, Deadline, FastCgi, JsonLines, Malformed, Phase, WorkRequest,
-    WorkerSpec,
+    Bazel, BazelFormat, Cause, CgiRequest, Channel, Deadline, FastCgi, JsonLines, Malformed, Phase,
+    WorkRequest, WorkerSpec,
 };
 
 use crate::support::{Bench, key, role, soon, text};
@@ -114,16 +114,14 @@ async fn the_published_node_worker_compiles_fails_and_ends() {
         .stop_grace(Duration::from_secs(5));
     let mut worker = bench.worker(spec.clone()).await;
     for round in 0..20 {
-        let response = worker.call(&WorkRequest::new([format!("file{round}.ts")]), soon()).await.expect("a response");
+        let response =
+            worker.call(&WorkRequest::new([format!("file{round}.ts")]), soon()).await.expect("a response");
         assert_eq!(response.exit_code, 0, "{response:?}");
         assert!(response.output.contains(&format!("compiled file{round}.ts")), "{response:?}");
     }
     let failed = worker.call(&WorkRequest::new(["fail"]), soon()).await.expect("a response all the same");
     assert_eq!(failed.exit_code, 1);
-    bench
-        .manager
-        .destroy(&key(&spec), &mut worker, poolyard_core::Reason::Closed, &bench.context())
-        .await;
+    bench.manager.destroy(&key(&spec), &mut worker, poolyard_core::Reason::Closed, &bench.context()).await;
     assert_eq!(worker.death().and_then(|death| death.kill), None, "it ended when its input did");
 }
 
@@ -150,12 +148,14 @@ async fn php_answers_through_fastcgi() {
     let mut worker = bench.worker(spec.clone()).await;
 
     for round in 0..50 {
-        let response = worker.call(&CgiRequest::post(&*script, "text/plain", format!("n{round}")), soon()).await;
+        let response =
+            worker.call(&CgiRequest::post(&*script, "text/plain", format!("n{round}")), soon()).await;
         let response = response.expect("a response");
         assert_eq!((response.status(), response.header("x-method")), (200, Some("POST")));
         assert_eq!(response.body(), format!("body: n{round}").as_bytes());
     }
-    let response = worker.call(&CgiRequest::get(&*script, "status=418&log=1"), soon()).await.expect("a response");
+    let response =
+        worker.call(&CgiRequest::get(&*script, "status=418&log=1"), soon()).await.expect("a response");
     assert_eq!(response.status(), 418);
     assert!(text(response.errors).contains("logged by php") || worker.stderr().contains("logged by php"));
     let large = worker.call(&CgiRequest::get(&*script, "size=3000000"), soon()).await.expect("a response");
