@@ -1,0 +1,113 @@
+//! A worker that is forked from the zygote and runs an entry of this program.
+
+#![allow(unsafe_code, reason = "fork, and a new environment in a process with one thread")]
+
+use std::ffi::OsStr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use nix::errno::Errno;
+use nix::unistd::{ForkResult, fork as fork_process};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::Entry;
+use crate::error::{Error, Stage};
+use crate::sys::setup::{self, Failed, MAX_FDS};
+use crate::sys::spawn::{Born, Image};
+
+/// How a worker ends that could not be set up; what went wrong stands on its standard error.
+const SETUP_FAILED: i32 = 127;
+
+/// Forks a worker that has `fds[i]` as its descriptor `i` and none of `private`.
+pub(super) fn fork(
+    entry: &Entry,
+    image: &Image,
+    fds: Vec<OwnedFd>,
+    private: &[BorrowedFd<'_>],
+) -> Result<Born, Failed> {
+    if fds.len() > MAX_FDS {
+        return Err((Stage::Descriptors, libc::EMFILE));
+    }
+    let parent = std::process::id() as i32;
+    // SAFETY: this process has one thread (asserted before the loop), so the child finds nothing locked.
+    match unsafe { fork_process() }.map_err(|errno| (Stage::Clone, errno as i32))? {
+        ForkResult::Parent { child } => admit(child.as_raw()),
+        ForkResult::Child => run(entry, image, &fds, private, parent),
+    }
+}
+
+fn admit(pid: i32) -> Result<Born, Failed> {
+    let pidfd = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH);
+    let pidfd = pidfd.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
+    // A worker without a handle cannot be watched. It is ours and unreaped, so its number is right.
+    pidfd.map(|pidfd| Born { pid, pidfd }).map_err(|errno| {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+        (Stage::Clone, errno.raw_os_error())
+    })
+}
+
+fn run(entry: &Entry, image: &Image, fds: &[OwnedFd], private: &[BorrowedFd<'_>], parent: i32) -> ! {
+    let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let code = match set_up(image, &raw, private, parent) {
+        Ok(()) => call(entry),
+        Err(failed) => {
+            let error = Error::errno(failed);
+            eprintln!("{error}: {}", Errno::from_raw(failed.1).desc());
+            SETUP_FAILED
+        }
+    };
+    // Not `exit`: the handlers registered in the zygote are not this process's to run.
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(code) }
+}
+
+fn set_up(image: &Image, fds: &[RawFd], private: &[BorrowedFd<'_>], parent: i32) -> Result<(), Failed> {
+    // SAFETY: a forked child has one thread, and tables of descriptors and signal actions of its own. The
+    // numbers below MAX_FDS were kept free by the zygote. The received descriptors and the zygote's own
+    // are used by nobody after this, since the process never returns from `run`.
+    unsafe {
+        setup::reset_signals();
+        setup::install_fds(fds)?;
+        setup::apply(&image.attrs, parent)?;
+        for fd in fds.iter().copied().chain(private.iter().map(AsRawFd::as_raw_fd)) {
+            libc::close(fd);
+        }
+        for unused in fds.len()..MAX_FDS {
+            libc::close(unused as RawFd);
+        }
+        set_environment(image);
+    }
+    let failed = |errno: Errno| (Stage::WorkingDirectory, errno as i32);
+    image.cwd.as_ref().map_or(Ok(()), |dir| nix::unistd::chdir(dir.as_c_str()).map_err(failed))
+}
+
+/// # Safety
+///
+/// The calling thread is the only one.
+unsafe fn set_environment(image: &Image) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for (name, _) in std::env::vars_os() {
+            std::env::remove_var(name);
+        }
+        for variable in &image.envp {
+            let bytes = variable.as_bytes();
+            let Some(end) = bytes.iter().skip(1).position(|byte| *byte == b'=') else { continue };
+            let (name, value) = (&bytes[..=end], &bytes[end + 2..]);
+            std::env::set_var(OsStr::from_bytes(name), OsStr::from_bytes(value));
+        }
+    }
+}
+
+fn call(entry: &Entry) -> i32 {
+    match catch_unwind(AssertUnwindSafe(entry)) {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => {
+            eprintln!("{error}");
+            1
+        }
+        // The panic's own message is already there.
+        Err(_) => 101,
+    }
+}

@@ -1,0 +1,104 @@
+//! Workers in a pool.
+
+use std::time::Duration;
+
+use poolyard_core::{AcquireError, Lease, Pool};
+use poolyard_process::{Cause, ErrorKind, Exit, ProcessManager, WorkerSpec};
+
+use crate::support::{eventually, exists, role, soon, text, ways};
+
+fn pool(max: usize) -> Pool<ProcessManager> {
+    Pool::builder(ProcessManager::new().expect("a supervisor")).max_total(max).build().expect("a pool")
+}
+
+#[tokio::test]
+async fn a_pool_hands_the_same_warm_worker_out_again() {
+    for (way, spec) in ways() {
+        let (pool, key) = (pool(2), spec.key());
+        let mut pids = Vec::new();
+        for _ in 0..5 {
+            let mut worker = pool.acquire(&key).await.expect("a worker");
+            pids.push(text(worker.call(b"pid", soon()).await.expect("an answer")));
+        }
+        pids.dedup();
+        assert_eq!(pids.len(), 1, "{way}");
+        let report = pool.close(Duration::from_secs(5)).await;
+        assert!(report.is_clean(), "{way}");
+        assert!(!exists(pids[0].parse().expect("a pid")), "{way}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_while_idle_is_never_handed_out() {
+    let (pool, key) = (pool(1), role("frames").key());
+    for _ in 0..20 {
+        let mut worker = pool.acquire(&key).await.expect("a worker");
+        let pid = worker.pid();
+        worker.call(b"x", soon()).await.expect("an answer");
+        drop(worker);
+        std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().expect("kill runs");
+        eventually("its departure", || (!pool.resources().iter().any(|r| !r.gone)).then_some(())).await;
+    }
+}
+
+#[tokio::test]
+async fn a_crash_is_one_caller_s_error_and_the_next_gets_a_new_worker() {
+    let (pool, key) = (pool(1), role("frames").key());
+    for round in 0..20 {
+        let mut worker = pool.acquire(&key).await.expect("a worker");
+        let error = worker.call(b"exit 7", soon()).await.expect_err("a crash");
+        assert!(
+            matches!(error.cause(), Cause::Exited(death) if death.exit == Exit::Code(7)),
+            "{round}: {error}"
+        );
+        drop(worker);
+        let mut worker = pool.acquire(&key).await.expect("another worker");
+        assert_eq!(worker.call(b"fine", soon()).await.expect("an answer"), b"fine");
+    }
+}
+
+#[tokio::test]
+async fn a_boot_failure_reaches_the_caller_with_the_worker_s_last_words() {
+    let pool = pool(1);
+    let error = pool.acquire(&role("dies_at_start").key()).await.err().expect("no worker");
+    let AcquireError::Create(error) = error else { panic!("{error}") };
+    assert_eq!(error.kind(), ErrorKind::BootFailed(Exit::Code(3)));
+    assert!(error.stderr().contains("no such module"));
+}
+
+#[tokio::test]
+async fn keys_with_other_attributes_have_other_workers() {
+    let pool = pool(4);
+    let blue = role("frames").env("COLOUR", "blue").key();
+    let red = role("frames").env("COLOUR", "red").key();
+    assert_eq!(blue, role("frames").env("COLOUR", "blue").key());
+    for (key, colour) in [(&blue, "blue"), (&red, "red"), (&blue, "blue")] {
+        let mut worker = pool.acquire(key).await.expect("a worker");
+        assert_eq!(text(worker.call(b"sh printf $COLOUR", soon()).await.expect("an answer")), colour);
+    }
+    assert_eq!(pool.resources().len(), 2);
+}
+
+#[tokio::test]
+async fn a_dropped_call_never_gives_its_answer_to_the_next_caller() {
+    let (pool, key) = (pool(1), role("frames").key());
+    for round in 0..50 {
+        let mut worker = pool.acquire(&key).await.expect("a worker");
+        let said = format!("secret of {round}");
+        let call = worker.call(said.as_bytes(), soon());
+        // Cut off somewhere between the first poll and the answer.
+        let _ = tokio::time::timeout(Duration::from_micros(round * 20), call).await;
+        drop(worker);
+        let mut worker = pool.acquire(&key).await.expect("a worker");
+        assert_eq!(worker.call(b"mine", soon()).await.expect("an answer"), b"mine", "{round}");
+    }
+}
+
+#[tokio::test]
+async fn a_detached_worker_lives_on_without_its_pool() {
+    let (pool, key) = (pool(1), WorkerSpec::entry("puppet").key());
+    let lease = pool.acquire(&key).await.expect("a worker");
+    let mut worker = Lease::detach(lease);
+    drop(pool);
+    assert_eq!(worker.call(b"free", soon()).await.expect("an answer"), b"free");
+}

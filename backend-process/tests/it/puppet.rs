@@ -1,0 +1,220 @@
+//! A worker that does what it is told, good or bad.
+
+use std::io::{self, Write};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use poolyard_process::worker::{Call, Worker};
+
+/// Says which worker this program is to be.
+pub(crate) const ROLE: &str = "PUPPET_ROLE";
+
+static PRELOADED: OnceLock<u32> = OnceLock::new();
+
+pub(crate) fn preload() {
+    let _ = PRELOADED.set(std::process::id());
+}
+
+pub(crate) fn play(role: &str) -> i32 {
+    match role {
+        "frames" => i32::from(frames().is_err()),
+        "dies_at_start" => {
+            eprintln!("no such module: frobnicate");
+            3
+        }
+        "doomed_host" => crate::lifecycle::doomed_host(),
+        "never_ready" => forever(),
+        "json" => json_lines(),
+        "bazel_json" => bazel_json(),
+        "bazel_off_by_one" => bazel_off_by_one(),
+        "fills_stderr" => {
+            let line = [b'e'; 1024];
+            for _ in 0..4096 {
+                let _ = io::stderr().write_all(&line);
+            }
+            i32::from(frames().is_err())
+        }
+        _ => 64,
+    }
+}
+
+fn forever() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+pub(crate) fn frames() -> io::Result<()> {
+    let mut secret = String::new();
+    let reset_secret = std::rc::Rc::new(std::cell::Cell::new(false));
+    let seen = reset_secret.clone();
+    Worker::connect()?.on_reset(move || seen.set(true)).serve(move |call| {
+        if reset_secret.take() {
+            secret.clear();
+        }
+        obey(call, &mut secret)
+    })
+}
+
+fn obey(call: &mut Call<'_>, secret: &mut String) -> Result<Vec<u8>, String> {
+    let text = String::from_utf8_lossy(&call[..call.len().min(64)]).into_owned();
+    let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
+    match word {
+        "pid" => Ok(std::process::id().to_string().into()),
+        "preloaded" => Ok(format!("{:?}", PRELOADED.get()).into()),
+        "remember" => {
+            *secret = rest.into();
+            Ok(Vec::new())
+        }
+        "recall" => Ok(secret.clone().into()),
+        "fail" => Err(rest.into()),
+        "panic" => panic!("told to panic"),
+        "print" => {
+            println!("{rest}");
+            Ok(Vec::new())
+        }
+        "complain" => {
+            eprintln!("{rest}");
+            Ok(Vec::new())
+        }
+        "parts" => {
+            for part in 0..rest.parse().unwrap_or(3) {
+                call.part(format!("{part},").as_bytes()).map_err(|e| e.to_string())?;
+            }
+            Ok(b"end".to_vec())
+        }
+        "size" => Ok(vec![b'x'; rest.parse().unwrap_or(0)]),
+        "extend" => {
+            let millis: u64 = rest.parse().unwrap_or(0);
+            for _ in 0..5 {
+                call.extend_deadline(Duration::from_millis(millis)).map_err(|e| e.to_string())?;
+                std::thread::sleep(Duration::from_millis(millis / 4));
+            }
+            Ok(b"extended".to_vec())
+        }
+        "retire" => {
+            call.retire();
+            Ok(Vec::new())
+        }
+        "sh" => shell(&String::from_utf8_lossy(&call[3..])),
+        "exit" => std::process::exit(rest.parse().unwrap_or(1)),
+        "signal" => {
+            kill_self(rest);
+            Ok(Vec::new())
+        }
+        "hang" => forever(),
+        "raw" => misbehave(rest),
+        _ => Ok(call.to_vec()),
+    }
+}
+
+fn shell(script: &str) -> Result<Vec<u8>, String> {
+    let output = Command::new("sh").arg("-c").arg(script).output().map_err(|e| e.to_string())?;
+    Ok(output.stdout)
+}
+
+fn kill_self(signal: &str) {
+    let _ = Command::new("kill").arg(format!("-{signal}")).arg(std::process::id().to_string()).status();
+    forever();
+}
+
+/// Writes around the worker kit, straight into the channel.
+fn misbehave(how: &str) -> Result<Vec<u8>, String> {
+    let mut out = channel();
+    let mut frame = vec![0; 12];
+    frame[8] = 17;
+    match how {
+        "text" => drop(out.write_all(b"hello, this is print debugging\n")),
+        "half_header" => drop(out.write_all(&frame[..5])),
+        "half_frame" => {
+            frame[0] = 100;
+            drop(out.write_all(&frame));
+        }
+        "half_then_exit" => {
+            frame[0] = 100;
+            drop(out.write_all(&frame));
+            std::process::exit(9);
+        }
+        "giant" => {
+            frame[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+            drop(out.write_all(&frame));
+        }
+        "wrong_id" => {
+            frame[4] = 77;
+            drop(out.write_all(&frame));
+        }
+        "endless" => loop {
+            if out.write_all(&[b'z'; 4096]).is_err() {
+                return Err("closed".into());
+            }
+        },
+        "endless_parts" => {
+            frame[8] = 18;
+            // The id of the first call of a worker.
+            frame[4] = 1;
+            loop {
+                if out.write_all(&frame).is_err() {
+                    return Err("closed".into());
+                }
+            }
+        }
+        _ => return Err(format!("no such misbehaviour: {how}")),
+    }
+    forever()
+}
+
+/// The worker's output, which the kit has moved: found as the writable pipe that is not standard error.
+fn channel() -> std::fs::File {
+    let number = std::env::var("POOLYARD_CHANNEL").ok();
+    let number = number.and_then(|pair| pair.split_once(',').map(|(_, out)| out.to_owned()));
+    let found = number.or_else(|| {
+        (3..32).map(|n| n.to_string()).find(|n| {
+            let link = std::fs::read_link(format!("/proc/self/fd/{n}"));
+            let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{n}")).unwrap_or_default();
+            let writable = flags.lines().any(|line| line.starts_with("flags:") && line.ends_with('1'));
+            writable && link.is_ok_and(|link| link.to_string_lossy().starts_with("pipe:"))
+        })
+    });
+    let path = format!("/proc/self/fd/{}", found.expect("the channel"));
+    std::fs::OpenOptions::new().write(true).open(path).expect("the channel")
+}
+
+fn json_lines() -> i32 {
+    for line in io::stdin().lines().map_while(Result::ok) {
+        match line.trim_matches('"') {
+            "pollute" => println!("debug: here"),
+            "double" => println!("1\n2"),
+            "silent" => forever(),
+            _ => println!("{line}"),
+        }
+    }
+    0
+}
+
+/// Answers as Bazel's own library does: without line feeds, default fields included.
+fn bazel_json() -> i32 {
+    for line in io::stdin().lines().map_while(Result::ok) {
+        let id = number_after(&line, "\"requestId\":");
+        print!(
+            "{{\"exitCode\":0,\"output\":\"got {}\",\"requestId\":{id},\"wasCancelled\":false}}",
+            line.len()
+        );
+        let _ = io::stdout().flush();
+    }
+    0
+}
+
+/// Answers each request with the id of the one before it.
+fn bazel_off_by_one() -> i32 {
+    for line in io::stdin().lines().map_while(Result::ok) {
+        let id = number_after(&line, "\"requestId\":") - 1;
+        println!("{{\"exitCode\":0,\"output\":\"late\",\"requestId\":{id}}}");
+    }
+    0
+}
+
+fn number_after(text: &str, name: &str) -> i64 {
+    let rest = text.split_once(name).map_or("", |(_, rest)| rest);
+    rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0)
+}

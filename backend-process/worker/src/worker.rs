@@ -1,0 +1,142 @@
+//! [`Worker`]: the loop that answers calls.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::arena::Arena;
+use crate::call::Call;
+use crate::channel::Channel;
+use crate::scoreboard::Scoreboard;
+use crate::wire::{Header, Kind};
+
+/// This process as a worker.
+pub struct Worker {
+    channel: Channel,
+    arena: Option<Arena>,
+    scoreboard: Option<Scoreboard>,
+    reset: Option<Box<dyn FnMut()>>,
+}
+
+impl Worker {
+    /// Takes the channel to the pool over: the descriptors that `POOLYARD_CHANNEL` names, or else
+    /// standard input and output, which from then on are `/dev/null` and standard error.
+    ///
+    /// # Errors
+    ///
+    /// If the descriptors are not there, because the program was not started by a pool.
+    pub fn connect() -> io::Result<Self> {
+        let (arena, scoreboard) = (Arena::from_env()?, Scoreboard::from_env()?);
+        Ok(Self { channel: Channel::from_env()?, arena, scoreboard, reset: None })
+    }
+
+    /// Runs `reset` when the pool wants the last user's traces gone.
+    pub fn on_reset(mut self, reset: impl FnMut() + 'static) -> Self {
+        self.reset = Some(Box::new(reset));
+        self
+    }
+
+    /// Says that it is ready and answers calls until the pool closes the channel.
+    ///
+    /// An `Err` of the handler is the answer of that call; the worker goes on. A panic is answered
+    /// as a failure too, and the worker then asks to be retired, because nobody knows what state
+    /// it is in.
+    ///
+    /// # Errors
+    ///
+    /// When the channel breaks, or something that is no frame comes in.
+    pub fn serve(
+        mut self,
+        mut handler: impl FnMut(&mut Call<'_>) -> Result<Vec<u8>, String>,
+    ) -> io::Result<()> {
+        self.channel.push(0, Kind::Ready, &[])?;
+        self.idle();
+        while let Some((header, payload)) = self.channel.next()? {
+            match header.kind {
+                Kind::Call => self.answer(header, &payload, &mut handler)?,
+                Kind::ArenaCall => self.answer_from_arena(header, &payload, &mut handler)?,
+                Kind::Ping => self.channel.push(header.id, Kind::Pong, &[])?,
+                Kind::Reset => self.do_reset(header.id)?,
+                // One thread answers in order: by the time a cancel is read, its call is over.
+                Kind::Cancel => {}
+                _ => return Err(unexpected(header.kind)),
+            }
+        }
+        self.channel.flush()
+    }
+
+    fn idle(&self) {
+        self.scoreboard.iter().for_each(Scoreboard::idle);
+    }
+
+    fn do_reset(&mut self, id: u32) -> io::Result<()> {
+        if let Some(reset) = &mut self.reset {
+            reset();
+        }
+        self.channel.push(id, Kind::Pong, &[])
+    }
+
+    fn answer(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        handler: &mut impl FnMut(&mut Call<'_>) -> Result<Vec<u8>, String>,
+    ) -> io::Result<()> {
+        match self.run(header.id, payload, handler)? {
+            Ok(reply) => self.channel.push(header.id, Kind::Reply, &reply),
+            Err(why) => self.channel.push(header.id, Kind::Failure, why.as_bytes()),
+        }
+    }
+
+    fn answer_from_arena(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        handler: &mut impl FnMut(&mut Call<'_>) -> Result<Vec<u8>, String>,
+    ) -> io::Result<()> {
+        let mut arena = self.arena.take().ok_or_else(|| unexpected(Kind::ArenaCall))?;
+        let len = <[u8; 8]>::try_from(payload).map_or(usize::MAX, |len| u64::from_le_bytes(len) as usize);
+        let request = arena.request().get(..len).ok_or_else(|| unexpected(Kind::ArenaCall))?;
+        let answer = self.run(header.id, request, handler)?;
+        let result = match answer {
+            Ok(reply) if reply.len() <= arena.half() => {
+                arena.answer()[..reply.len()].copy_from_slice(&reply);
+                self.channel.push(header.id, Kind::ArenaReply, &(reply.len() as u64).to_le_bytes())
+            }
+            Ok(reply) => self.channel.push(header.id, Kind::Reply, &reply),
+            Err(why) => self.channel.push(header.id, Kind::Failure, why.as_bytes()),
+        };
+        self.arena = Some(arena);
+        result
+    }
+
+    fn run(
+        &mut self,
+        id: u32,
+        payload: &[u8],
+        handler: &mut impl FnMut(&mut Call<'_>) -> Result<Vec<u8>, String>,
+    ) -> io::Result<Result<Vec<u8>, String>> {
+        self.scoreboard.iter().for_each(Scoreboard::begin);
+        let mut retire = false;
+        let mut call = Call { id, payload, channel: &mut self.channel, retire: &mut retire };
+        let answer = catch_unwind(AssertUnwindSafe(|| handler(&mut call)));
+        self.scoreboard.iter().for_each(Scoreboard::end);
+        let answer = answer.unwrap_or_else(|panic| {
+            retire = true;
+            Err(format!("the handler panicked: {}", panic_text(panic.as_ref())))
+        });
+        if retire {
+            self.channel.push(0, Kind::Bye, &[])?;
+        }
+        Ok(answer)
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("with something that is no text")
+}
+
+fn unexpected(kind: Kind) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the pool sent a {kind:?} that does not belong here"))
+}
