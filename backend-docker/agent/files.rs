@@ -1,0 +1,45 @@
+//! Single files in and out.
+
+use crate::sys::{self, CStr, EINVAL, Errno, Fd, nr};
+use crate::user;
+use crate::wire::Reader;
+
+/// Makes the file of a `PUT`, and the directories above it that are missing.
+pub fn create(payload: &[u8]) -> Result<Fd, Errno> {
+    let mut reader = Reader(payload);
+    let (mode, owner, path) = (|| Some((reader.u32()?, reader.bytes()?, reader.bytes()?)))().ok_or(EINVAL)?;
+    let owner = user::find(owner)?;
+    let flags = sys::O_WRONLY | sys::O_CREAT | sys::O_TRUNC | sys::O_NONBLOCK;
+    let file = match sys::open(path, flags, mode as usize) {
+        Err(sys::ENOENT) => {
+            make_parents(path);
+            sys::open(path, flags, mode as usize)
+        }
+        other => other,
+    }?;
+    if !sys::fstat(file.0)?.is_file() {
+        return Err(EINVAL); // A pipe that a user left there would hold us up.
+    }
+    let fd = file.0 as usize;
+    // SAFETY: no memory is involved.
+    unsafe {
+        sys::sys(nr::FCHOWN, &[fd, owner.uid as usize, owner.gid as usize])?;
+        sys::sys(nr::FCHMOD, &[fd, mode as usize])?;
+    }
+    Ok(file)
+}
+
+fn make_parents(path: &[u8]) {
+    for (at, byte) in path.iter().enumerate().skip(1) {
+        if *byte == b'/' {
+            let _ = sys::mkdir(&path[..at], 0o755);
+        }
+    }
+}
+
+/// Opens the file of a `GET`; never a pipe or device, which could block or never end.
+pub fn open(payload: &[u8]) -> Result<Fd, Errno> {
+    let path = Reader(payload).bytes().ok_or(EINVAL)?;
+    let file = sys::open_at(sys::AT_FDCWD, &CStr::new(path), sys::O_NONBLOCK, 0)?;
+    if sys::fstat(file.0)?.is_file() { Ok(file) } else { Err(EINVAL) }
+}

@@ -1,0 +1,1 @@
+//! Containers that are warm, clean and never left behind.
