@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::connection::{Closed, Connection};
+use crate::counters::Counters;
 use crate::files;
 use crate::process::{Plan, Process, Record};
 use crate::survey;
@@ -37,6 +38,7 @@ pub struct Agent {
     epoll: Epoll,
     connection: Connection,
     signals: Fd,
+    counters: Counters,
     processes: BTreeMap<u32, Process>,
     incoming: BTreeMap<u32, Fd>,
     outgoing: BTreeMap<u32, (Fd, u32)>,
@@ -59,6 +61,7 @@ impl Agent {
             epoll,
             connection,
             signals,
+            counters: Counters::open(),
             processes: BTreeMap::new(),
             incoming: BTreeMap::new(),
             outgoing: BTreeMap::new(),
@@ -151,11 +154,13 @@ impl Agent {
     // Programs
 
     fn spawn(&mut self, id: u32, payload: &[u8]) {
+        let before = self.counters.read();
         let started = Plan::read(payload, &self.environment).and_then(|plan| Process::start(&plan));
-        let process = match started {
+        let mut process = match started {
             Ok(process) => process,
             Err((stage, errno)) => return self.connection.send(wire::FAILED, stage, id, &errno.to_le_bytes()),
         };
+        process.before = before;
         let _ = self.epoll.add(process.status.0, EPOLLIN, token(STATUS, id));
         self.processes.insert(id, process);
         self.watch_output(id, 0);
@@ -270,6 +275,7 @@ impl Agent {
                 self.epoll.remove(fd);
             }
             process.stdin = None;
+            self.connection.send(wire::EOF, 0, id, &[]);
             taken += core::mem::take(&mut process.pending).len();
         } else if !process.pending.is_empty() != process.stdin_watched {
             process.stdin_watched = !process.stdin_watched;
@@ -343,9 +349,12 @@ impl Agent {
         }
         let process = self.processes.remove(&id).expect("looked up above");
         let end = process.ended.expect("it is over");
-        let mut payload = Vec::with_capacity(36);
+        let mut payload = Vec::with_capacity(52);
         payload.extend_from_slice(&end.status.to_le_bytes());
-        for number in [end.user_us, end.system_us, end.maxrss_kib, sys::now_us() - process.started_us] {
+        let hits = self.counters.read();
+        let hits = [0, 1].map(|i| hits[i].saturating_sub(process.before[i]));
+        let wall_us = sys::now_us() - process.started_us;
+        for number in [end.user_us, end.system_us, end.maxrss_kib, wall_us, hits[0], hits[1]] {
             wire::put_u64(&mut payload, number);
         }
         let flags = if process.timed_out { wire::TIMED_OUT } else { 0 };

@@ -14,6 +14,7 @@ extern crate alloc;
 
 mod agent;
 mod connection;
+mod counters;
 mod files;
 mod heap;
 mod process;

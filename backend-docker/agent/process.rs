@@ -185,6 +185,8 @@ pub struct Process {
     pub started_us: u64,
     pub deadline_us: Option<u64>,
     pub timed_out: bool,
+    /// What the container's counters said at the start.
+    pub before: [u64; 2],
 }
 
 impl Process {
@@ -224,6 +226,7 @@ impl Process {
             started_us,
             deadline_us: limit,
             timed_out: false,
+            before: [0; 2],
         })
     }
 

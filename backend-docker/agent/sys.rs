@@ -8,6 +8,7 @@ pub mod nr {
     pub const FSTAT: usize = 5;
     pub const MMAP: usize = 9;
     pub const RT_SIGPROCMASK: usize = 14;
+    pub const PREAD64: usize = 17;
     pub const SOCKET: usize = 41;
     pub const CONNECT: usize = 42;
     pub const CLONE: usize = 56;
@@ -61,6 +62,7 @@ pub mod nr {
     pub const GETDENTS64: usize = 61;
     pub const READ: usize = 63;
     pub const WRITE: usize = 64;
+    pub const PREAD64: usize = 67;
     pub const PPOLL: usize = 73;
     pub const SIGNALFD4: usize = 74;
     pub const NEWFSTATAT: usize = 79;

@@ -25,9 +25,9 @@
 //! |---|---|
 //! | `HELLO` | protocol version; sent first |
 //! | `STARTED` | process id, after the program's `execve` succeeded |
-//! | `OUT`, `EOF` | flags = stream; bytes |
+//! | `OUT`, `EOF` | flags = stream; bytes. The `EOF` of stream 0: the program reads no more |
 //! | `ROOM` | how many bytes of input were taken |
-//! | `EXIT` | flags: [`TIMED_OUT`]; wait status, user and system time, peak memory, wall time |
+//! | `EXIT` | flags: [`TIMED_OUT`]; wait status, user and system time (us), peak memory (KiB), wall time (us), kills for want of memory, refused forks |
 //! | `FAILED` | flags = [stage](stage_name); error number: the program was not started |
 //! | `DONE` | error number, 0 for success |
 

@@ -28,7 +28,7 @@ pub const MIB: u64 = 1 << 20;
 /// Equal specifications share containers. Two starting points:
 ///
 /// - [`sandbox`](ContainerSpec::sandbox): nothing runs in it but commands; no network, read-only
-///   root, `/tmp` in memory, no capabilities, no way to gain any;
+///   root, `/tmp` and `/work` (where commands start) in memory, no capabilities, no way to gain any;
 /// - [`service`](ContainerSpec::service): the image's own program runs in it (a database, a
 ///   broker); a network of its own, a writable root, and the few capabilities that such images use
 ///   to change to their user.
@@ -128,7 +128,7 @@ impl ContainerSpec {
             entrypoint: None,
             cmd: None,
             env: Vec::new(),
-            work_dir: None,
+            work_dir: Some("/work".into()),
             user: None,
             hostname: None,
             memory: None,
@@ -141,7 +141,7 @@ impl ContainerSpec {
             capabilities: Vec::new(),
             new_privileges: false,
             read_only: true,
-            tmpfs: vec![Tmpfs::new("/tmp", 64 * MIB)],
+            tmpfs: vec![Tmpfs::new("/tmp", 64 * MIB), Tmpfs::new("/work", 256 * MIB)],
             mounts: Vec::new(),
             network: Network::None,
             ports: Vec::new(),
@@ -164,6 +164,7 @@ impl ContainerSpec {
             s.service = true;
             s.read_only = false;
             s.tmpfs.clear();
+            s.work_dir = None;
             s.network = Network::Bridge;
             s.capabilities = names.map(String::from).to_vec();
             s.reset = Reset::Recreate;
