@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::connection::{Closed, Connection};
 use crate::counters::Counters;
-use crate::files;
+use crate::files::{self, Outgoing};
 use crate::process::{Plan, Process, Record};
 use crate::survey;
 use crate::sys::{self, EINVAL, EPOLLIN, EPOLLOUT, Epoll, Errno, Fd, SIGCHLD, SIGKILL, SIGTERM, bit};
@@ -24,6 +24,9 @@ const fn token(kind: u64, id: u32) -> u64 {
     kind << 32 | id as u64
 }
 
+/// The kernel lets no pipe grow beyond this without privileges.
+const MAX_PIPE: usize = 1 << 20;
+
 /// A wait for a port or a path.
 struct Probe {
     port: u16,
@@ -41,7 +44,7 @@ pub struct Agent {
     counters: Counters,
     processes: BTreeMap<u32, Process>,
     incoming: BTreeMap<u32, Fd>,
-    outgoing: BTreeMap<u32, (Fd, u32)>,
+    outgoing: BTreeMap<u32, Outgoing>,
     probes: BTreeMap<u32, Probe>,
     /// A runner was killed from inside: its orphans are ours and must go.
     strays: bool,
@@ -123,7 +126,7 @@ impl Agent {
                 agent.incoming.insert(id, file);
             }),
             wire::GET => self.open(id, files::open(payload), |agent, file| {
-                agent.outgoing.insert(id, (file, wire::WINDOW));
+                agent.outgoing.insert(id, file);
                 agent.pump_file(id);
             }),
             wire::RESET => {
@@ -133,6 +136,7 @@ impl Agent {
             wire::SURVEY => self.survey(id),
             wire::PROBE => self.probe(id, head.flags, payload)?,
             wire::PING => self.done(id, Ok(())),
+            wire::LOOPBACK_DOWN => self.done(id, sys::loopback_down()),
             wire::QUIT => self.end = Some(0),
             _ => return Err(Closed),
         }
@@ -144,7 +148,7 @@ impl Agent {
         self.connection.send(wire::DONE, 0, id, &errno.to_le_bytes());
     }
 
-    fn open(&mut self, id: u32, file: Result<Fd, Errno>, go_on: impl FnOnce(&mut Self, Fd)) {
+    fn open<T>(&mut self, id: u32, file: Result<T, Errno>, go_on: impl FnOnce(&mut Self, T)) {
         match file {
             Ok(file) => go_on(self, file),
             Err(e) => self.done(id, Err(e)),
@@ -204,13 +208,12 @@ impl Agent {
         let Some(process) = self.processes.get_mut(&id) else { return };
         process.outputs[stream] = None;
         self.connection.send(wire::EOF, stream as u8 + 1, id, &[]);
-        self.finish(id);
     }
 
     fn credit(&mut self, id: u32, stream: u8, payload: &[u8]) -> Result<(), Closed> {
         let more = Reader(payload).u32().ok_or(Closed)?;
-        if let Some((_, credit)) = self.outgoing.get_mut(&id) {
-            *credit = credit.saturating_add(more);
+        if let Some(outgoing) = self.outgoing.get_mut(&id) {
+            outgoing.credit = outgoing.credit.saturating_add(more);
             self.pump_file(id);
             return Ok(());
         }
@@ -294,9 +297,11 @@ impl Agent {
             return self.done(id, Err(sys::ECANCELED));
         }
         let Some(process) = self.processes.get(&id) else { return };
+        let alive = process.root > 0 && process.ended.is_none();
         match signal as i32 {
             SIGKILL => process.end_tree(),
-            signal if process.root > 0 && process.ended.is_none() => drop(sys::kill(-process.root, signal)),
+            _ if signal == wire::KILL_ROOT && alive => drop(sys::kill(process.root, SIGKILL)),
+            signal if alive => drop(sys::kill(process.root, signal)),
             _ => {}
         }
     }
@@ -332,23 +337,32 @@ impl Agent {
         let Some(process) = self.processes.get_mut(&id) else { return };
         self.epoll.remove(process.status.0);
         process.ended = Some(record);
-        if process.leave_tree {
-            // Descendants may hold the pipes for ever: what is there now is what counts.
-            for stream in 0..2 {
-                self.pump(id, stream);
-                self.close_output(id, stream);
-            }
+        for stream in 0..2 {
+            self.drain(id, stream);
         }
         self.finish(id);
     }
 
-    /// Reports a program's end once all its output is on its way.
-    fn finish(&mut self, id: u32) {
-        if !self.processes.get(&id).is_some_and(Process::is_over) {
-            return;
+    /// What an ended program left in a pipe is sent whatever the credit: it is little, and its end
+    /// must not wait for a reader. A descriptor that it gave to somebody else does not count.
+    fn drain(&mut self, id: u32, stream: usize) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        let Some(output) = process.outputs[stream].take() else { return };
+        let mut buffer = [0u8; wire::CHUNK];
+        for _ in 0..MAX_PIPE / wire::CHUNK {
+            match sys::read(output.fd.0, &mut buffer) {
+                Ok(n) if n > 0 => self.connection.send(wire::OUT, stream as u8 + 1, id, &buffer[..n]),
+                Err(sys::EINTR) => {}
+                _ => break,
+            }
         }
-        let process = self.processes.remove(&id).expect("looked up above");
-        let end = process.ended.expect("it is over");
+        self.connection.send(wire::EOF, stream as u8 + 1, id, &[]);
+    }
+
+    /// Reports a program's end; all its output is on its way.
+    fn finish(&mut self, id: u32) {
+        let Some(process) = self.processes.remove(&id) else { return };
+        let Some(end) = process.ended else { return };
         let mut payload = Vec::with_capacity(52);
         payload.extend_from_slice(&end.status.to_le_bytes());
         let hits = self.counters.read();
@@ -414,9 +428,8 @@ impl Agent {
         for id in ids {
             let killed = Record { kind: Record::ENDED, status: SIGKILL, ..Record::default() };
             let process = self.processes.get_mut(&id).expect("listed above");
-            process.ended.get_or_insert(killed);
-            process.outputs = [None, None];
-            self.finish(id);
+            let record = *process.ended.get_or_insert(killed);
+            self.ended(id, record);
         }
     }
 
@@ -442,17 +455,19 @@ impl Agent {
 
     fn pump_file(&mut self, id: u32) {
         let mut buffer = [0u8; wire::CHUNK];
-        while let Some((file, credit)) = self.outgoing.get_mut(&id).filter(|(_, credit)| *credit > 0) {
-            let room = wire::CHUNK.min(*credit as usize);
-            match sys::read(file.0, &mut buffer[..room]) {
+        while let Some(outgoing) = self.outgoing.get_mut(&id).filter(|o| o.credit > 0) {
+            let room = wire::CHUNK.min(outgoing.credit as usize);
+            match sys::read(outgoing.file.0, &mut buffer[..room]) {
                 Ok(n) if n > 0 => {
-                    *credit -= n as u32;
+                    outgoing.credit -= n as u32;
                     self.connection.send(wire::OUT, 1, id, &buffer[..n]);
                 }
                 Err(sys::EINTR) => {}
                 end => {
-                    self.outgoing.remove(&id);
-                    self.done(id, end.map(drop));
+                    let outgoing = self.outgoing.remove(&id).expect("looked up above");
+                    let mut payload = end.err().unwrap_or(0).to_le_bytes().to_vec();
+                    wire::put_u32(&mut payload, outgoing.mode);
+                    self.connection.send(wire::DONE, 0, id, &payload);
                 }
             }
         }

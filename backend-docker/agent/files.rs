@@ -2,7 +2,7 @@
 
 use crate::sys::{self, CStr, EINVAL, Errno, Fd, nr};
 use crate::user;
-use crate::wire::Reader;
+use crate::wire::{self, Reader};
 
 /// Makes the file of a `PUT`, and the directories above it that are missing.
 pub fn create(payload: &[u8]) -> Result<Fd, Errno> {
@@ -37,9 +37,22 @@ fn make_parents(path: &[u8]) {
     }
 }
 
-/// Opens the file of a `GET`; never a pipe or device, which could block or never end.
-pub fn open(payload: &[u8]) -> Result<Fd, Errno> {
+/// A file on its way out.
+pub struct Outgoing {
+    pub file: Fd,
+    pub mode: u32,
+    pub credit: u32,
+}
+
+/// Opens the file of a `GET`; never a pipe or device, which could block or never end, and never
+/// what a link leads to.
+pub fn open(payload: &[u8]) -> Result<Outgoing, Errno> {
     let path = Reader(payload).bytes().ok_or(EINVAL)?;
-    let file = sys::open_at(sys::AT_FDCWD, &CStr::new(path), sys::O_NONBLOCK, 0)?;
-    if sys::fstat(file.0)?.is_file() { Ok(file) } else { Err(EINVAL) }
+    let flags = sys::O_NONBLOCK | sys::O_NOFOLLOW;
+    let file = sys::open_at(sys::AT_FDCWD, &CStr::new(path), flags, 0)?;
+    let stat = sys::fstat(file.0)?;
+    match stat.is_file() {
+        true => Ok(Outgoing { file, mode: stat.mode & 0o7777, credit: wire::WINDOW }),
+        false => Err(EINVAL),
+    }
 }

@@ -181,7 +181,6 @@ pub struct Process {
     pub outputs: [Option<Output>; 2],
     pub status: Fd,
     pub ended: Option<Record>,
-    pub leave_tree: bool,
     pub started_us: u64,
     pub deadline_us: Option<u64>,
     pub timed_out: bool,
@@ -222,7 +221,6 @@ impl Process {
             outputs: [output(out), output(err)],
             status,
             ended: None,
-            leave_tree: plan.leave_tree,
             started_us,
             deadline_us: limit,
             timed_out: false,
@@ -235,9 +233,5 @@ impl Process {
         if self.ended.is_none() {
             let _ = sys::kill(self.runner, sys::SIGTERM);
         }
-    }
-
-    pub fn is_over(&self) -> bool {
-        self.ended.is_some() && self.outputs.iter().all(Option::is_none)
     }
 }

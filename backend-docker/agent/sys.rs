@@ -509,3 +509,16 @@ pub fn pause_us(us: u64) {
     // SAFETY: no pollfd, one timespec.
     let _ = unsafe { sys(nr::PPOLL, &[0, 0, time.as_ptr() as usize, 0, 8]) };
 }
+
+/// Takes the loopback interface down. Needs the right to administer the network.
+pub fn loopback_down() -> Result<(), Errno> {
+    const IOCTL: usize = if cfg!(target_arch = "x86_64") { 16 } else { 29 };
+    const SIOCSIFFLAGS: usize = 0x8914;
+    // `struct ifreq`: sixteen bytes of name, then the flags, all of them cleared.
+    let mut request = [0u8; 40];
+    request[..2].copy_from_slice(b"lo");
+    // SAFETY: no memory is involved; AF_INET, SOCK_DGRAM.
+    let socket = Fd(unsafe { sys(nr::SOCKET, &[2, 2 | O_CLOEXEC, 0]) }? as i32);
+    // SAFETY: the kernel reads one `ifreq`.
+    unsafe { sys(IOCTL, &[socket.0 as usize, SIOCSIFFLAGS, request.as_ptr() as usize]) }.map(drop)
+}

@@ -20,6 +20,7 @@
 //! | `SURVEY` | nothing; a description of everything that could hold a trace comes as `OUT` |
 //! | `PROBE` | flags = what; time limit, port or path |
 //! | `PING`, `QUIT` | nothing |
+//! | `LOOPBACK_DOWN` | nothing; takes the last network interface away |
 //!
 //! | agent to library | payload |
 //! |---|---|
@@ -29,7 +30,7 @@
 //! | `ROOM` | how many bytes of input were taken |
 //! | `EXIT` | flags: [`TIMED_OUT`]; wait status, user and system time (us), peak memory (KiB), wall time (us), kills for want of memory, refused forks |
 //! | `FAILED` | flags = [stage](stage_name); error number: the program was not started |
-//! | `DONE` | error number, 0 for success |
+//! | `DONE` | error number, 0 for success; after a `GET` the file's permission bits |
 
 #![allow(dead_code)] // Each side uses its half.
 
@@ -41,8 +42,11 @@ pub const VERSION: u32 = 1;
 pub const HEADER: usize = 12;
 /// No payload is longer.
 pub const MAX_PAYLOAD: usize = 1 << 20;
-/// Output that may be on its way per stream before the reader has taken any.
+/// Output that may be on its way per stream before the reader has taken any, but for what is left
+/// in a pipe when its program ends.
 pub const WINDOW: u32 = 256 << 10;
+/// What may be left in a pipe.
+pub const SLACK: u32 = 2 << 20;
 /// Input that may be on its way per program.
 pub const STDIN_WINDOW: u32 = 128 << 10;
 /// The longest piece of data in one frame.
@@ -53,6 +57,8 @@ pub const STDIN: u8 = 2;
 pub const STDIN_EOF: u8 = 3;
 pub const CREDIT: u8 = 4;
 pub const KILL: u8 = 5;
+/// Signal of `KILL`: the strongest one, but to the program only.
+pub const KILL_ROOT: u8 = 128 + 9;
 pub const PUT: u8 = 6;
 pub const GET: u8 = 7;
 pub const RESET: u8 = 8;
@@ -60,6 +66,7 @@ pub const SURVEY: u8 = 9;
 pub const PROBE: u8 = 10;
 pub const PING: u8 = 11;
 pub const QUIT: u8 = 12;
+pub const LOOPBACK_DOWN: u8 = 13;
 
 pub const HELLO: u8 = 64;
 pub const STARTED: u8 = 65;

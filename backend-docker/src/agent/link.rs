@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
 
-use super::request::{Request, Route};
+use super::request::{Next, Request, Route};
+use super::streams::UNLIMITED;
 use super::wire::{self, HEADER, Header};
 use crate::error::{Error, ErrorKind, Stage};
 
@@ -26,7 +27,8 @@ struct Shared {
     stream: UnixStream,
     /// What the socket did not take at once.
     unsent: Mutex<BytesMut>,
-    more_to_send: Notify,
+    /// Of its own, so that the writing task can wait without keeping the connection open.
+    more_to_send: Arc<Notify>,
     routes: Mutex<Routes>,
     next_id: AtomicU32,
 }
@@ -52,12 +54,12 @@ impl Link {
         let shared = Arc::new(Shared {
             stream,
             unsent: Mutex::default(),
-            more_to_send: Notify::new(),
+            more_to_send: Arc::default(),
             routes: Mutex::new(Routes { by_id: HashMap::new(), closed: false }),
             next_id: AtomicU32::new(1),
         });
         tokio::spawn(read(shared.clone(), reader, closed));
-        tokio::spawn(write(Arc::downgrade(&shared)));
+        tokio::spawn(write(Arc::downgrade(&shared), shared.more_to_send.clone()));
         Ok(Link(shared))
     }
 
@@ -78,16 +80,13 @@ impl Link {
         Request::open(self, kind, flags, payload, stage)
     }
 
-    /// Writes a frame at once, or as much as the socket takes.
     pub(super) fn send(&self, kind: u8, flags: u8, id: u32, payload: &[u8]) {
-        let mut frame = Vec::with_capacity(HEADER + payload.len());
-        wire::frame(&mut frame, kind, flags, id, payload);
-        let mut unsent = self.0.unsent.lock();
-        let taken = if unsent.is_empty() { self.0.stream.try_write(&frame).unwrap_or(0) } else { 0 };
-        if taken < frame.len() {
-            unsent.extend_from_slice(&frame[taken..]);
-            self.0.more_to_send.notify_one();
-        }
+        self.0.send(kind, flags, id, payload);
+    }
+
+    /// Nobody reads what the program writes: it must not wait for that.
+    pub(super) fn let_run(&self, id: u32) {
+        self.0.let_run(id);
     }
 
     pub(super) fn forget(&self, id: u32) {
@@ -200,32 +199,61 @@ async fn read<F: FnOnce()>(shared: Arc<Shared>, mut reader: Reader, closed: F) {
 }
 
 impl Shared {
+    /// Writes a frame at once, or as much of it as the socket takes.
+    fn send(&self, kind: u8, flags: u8, id: u32, payload: &[u8]) {
+        let mut frame = Vec::with_capacity(HEADER + payload.len());
+        wire::frame(&mut frame, kind, flags, id, payload);
+        let mut unsent = self.unsent.lock();
+        let taken = if unsent.is_empty() { self.stream.try_write(&frame).unwrap_or(0) } else { 0 };
+        if taken < frame.len() {
+            unsent.extend_from_slice(&frame[taken..]);
+            self.more_to_send.notify_one();
+        }
+    }
+
+    fn let_run(&self, id: u32) {
+        for stream in [1, 2] {
+            self.send(wire::CREDIT, stream, id, &UNLIMITED.to_le_bytes());
+        }
+    }
+
     fn dispatch(&self, head: Header, payload: Bytes) -> io::Result<()> {
         let mut routes = self.routes.lock();
         let Some(route) = routes.by_id.get_mut(&head.id) else {
             return Ok(()); // Its user has gone.
         };
-        let over = route.deliver(head, payload).ok_or_else(|| io::Error::other("a reply breaks the rules"))?;
-        let route = if over { routes.by_id.remove(&head.id) } else { None };
+        let next = route.deliver(head, payload).ok_or_else(|| io::Error::other("a reply breaks the rules"))?;
+        let over = if next == Next::Over { routes.by_id.remove(&head.id) } else { None };
         drop(routes);
-        drop(route);
+        // Outside the lock: a route holds streams that send when they are dropped.
+        drop(over);
+        if next == Next::Kill {
+            self.send(wire::KILL, 9, head.id, &[]);
+            self.let_run(head.id);
+        }
         Ok(())
     }
 }
 
 /// Sends what was left over, whenever the socket takes it again.
-async fn write(shared: Weak<Shared>) {
+async fn write(shared: Weak<Shared>, more_to_send: Arc<Notify>) {
     loop {
-        let Some(strong) = shared.upgrade() else { return };
-        if strong.routes.lock().closed {
+        more_to_send.notified().await;
+        if !flush(&shared).await {
             return;
         }
+    }
+}
+
+/// `false`: the connection has ended.
+async fn flush(shared: &Weak<Shared>) -> bool {
+    loop {
+        let Some(strong) = shared.upgrade().filter(|s| !s.routes.lock().closed) else { return false };
         if strong.unsent.lock().is_empty() {
-            strong.more_to_send.notified().await;
-            continue;
+            return true;
         }
         if strong.stream.writable().await.is_err() {
-            return;
+            return false;
         }
         let mut unsent = strong.unsent.lock();
         if let Ok(n) = strong.stream.try_write(&unsent) {

@@ -64,6 +64,14 @@ fn limit((resource, value): &(u32, u64)) -> Vec<u8> {
     out
 }
 
+/// What was found of a file.
+#[derive(Debug, Default)]
+pub(crate) struct FileContent {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) mode: u32,
+    pub(crate) truncated: bool,
+}
+
 /// What a probe waits for.
 pub(crate) enum Probe<'a> {
     Port(u16),
@@ -108,23 +116,33 @@ impl Link {
         }
     }
 
-    /// The first `max` bytes of a file, and whether there are more.
-    pub(crate) async fn read_file(&self, path: &[u8], max: u64) -> Result<(Vec<u8>, bool), Error> {
+    /// A file, cut off after `max` bytes.
+    pub(crate) async fn read_file(&self, path: &[u8], max: u64) -> Result<FileContent, Error> {
         let mut payload = Vec::new();
         wire::put_bytes(&mut payload, path);
         let mut request = self.request(wire::GET, 0, &payload, Stage::Files)?;
         let mut stream = request.take_output(1);
-        let mut out = Vec::new();
+        let mut content = FileContent::default();
         while let Some(piece) = stream.next().await {
-            let room = (max - out.len() as u64).min(piece.len() as u64) as usize;
-            out.extend_from_slice(&piece[..room]);
-            if room < piece.len() {
-                return Ok((out, true));
-            }
+            let room = (max - content.bytes.len() as u64).min(piece.len() as u64) as usize;
+            content.bytes.extend_from_slice(&piece[..room]);
+            content.truncated |= room < piece.len();
         }
-        match request.done().await? {
-            0 => Ok((out, false)),
-            errno => Err(file_error(path, errno)),
+        match request.answer().await? {
+            (0, mode) => Ok(FileContent { mode, ..content }),
+            (errno, _) => Err(file_error(path, errno)),
+        }
+    }
+
+    /// Takes the last network interface away.
+    pub(crate) async fn loopback_down(&self) -> Result<(), Error> {
+        match self.request(wire::LOOPBACK_DOWN, 0, &[], Stage::Agent)?.done().await? {
+            0 => Ok(()),
+            errno => {
+                let message = "the loopback interface cannot be taken down; use Network::Loopback";
+                Err(Error::new(Stage::Agent, ErrorKind::Unsupported, message)
+                    .with_source(std::io::Error::from_raw_os_error(errno)))
+            }
         }
     }
 

@@ -72,13 +72,19 @@ impl Lifeline {
         }
     }
 
+    /// The agent says that the container's program has ended, and is about to end itself.
+    pub(crate) fn service_ended(&self, code: i32, oom: bool) {
+        self.state.send_modify(|life| life.oom |= oom);
+        self.ended(Some(code.into()), &format!("its program exited with {code}"));
+    }
+
     /// How it died, waiting a little for the engine to say what the agent's silence does not.
-    pub(crate) async fn crash(&self, last_lines: Vec<String>) -> Crash {
+    pub(crate) async fn crash(&self) -> Crash {
         let mut life = self.watch();
         let told = life.wait_for(|l| matches!(l.ended, Some(Some(_))));
         let _ = tokio::time::timeout(Duration::from_secs(3), told).await;
         let life = self.now();
-        Crash { exit_code: life.ended.flatten(), oom: life.oom, last_lines }
+        Crash { exit_code: life.ended.flatten(), oom: life.oom, last_lines: Vec::new() }
     }
 
     fn apply(&self, event: &Event) {

@@ -21,9 +21,25 @@ impl Engine {
         Ok(found.volumes)
     }
 
-    pub(crate) async fn create_network(&self, name: &str, labels: Labels, internal: bool) -> Result<(), Error> {
+    pub(crate) async fn has_network(&self, name: &str) -> Result<bool, Error> {
+        self.exists(&format!("/networks/{}", escape(name))).await
+    }
+
+    pub(crate) async fn has_volume(&self, name: &str) -> Result<bool, Error> {
+        self.exists(&format!("/volumes/{}", escape(name))).await
+    }
+
+    async fn exists(&self, path: &str) -> Result<bool, Error> {
+        match self.http.bytes(Stage::Resources, Method::GET, path, None, INSPECT).await {
+            Ok(_) => Ok(true),
+            Err(e) if *e.kind() == ErrorKind::Missing => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    pub(crate) async fn create_network(&self, name: &str, labels: Labels) -> Result<(), Error> {
         let body = serde_json::json!({
-            "Name": name, "CheckDuplicate": true, "Labels": labels, "Internal": internal,
+            "Name": name, "CheckDuplicate": true, "Labels": labels,
         });
         let body = Some(body.to_string().into_bytes());
         self.http.bytes(Stage::Resources, Method::POST, "/networks/create", body, INSPECT).await.map(drop)

@@ -86,6 +86,8 @@ impl ContainerSpec {
         let mut names = self.capabilities.clone();
         if agent {
             names.extend(capability::AGENT.map(String::from));
+            // To take the loopback interface down. Programs do not get it.
+            names.extend((self.network == Network::Off).then(|| "NET_ADMIN".into()));
         }
         names.sort();
         names.dedup();
@@ -119,7 +121,7 @@ impl ContainerSpec {
 
     fn network_mode(&self) -> String {
         match &self.network {
-            Network::None => "none".into(),
+            Network::Off | Network::Loopback => "none".into(),
             Network::Bridge => "bridge".into(),
             Network::Host => "host".into(),
             Network::Named(name) => name.clone(),

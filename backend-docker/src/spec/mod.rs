@@ -102,8 +102,10 @@ pub enum Pull {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Network {
-    /// Nothing but its own loopback.
-    None,
+    /// Nothing at all: not even a loopback interface.
+    Off,
+    /// A loopback interface of its own.
+    Loopback,
     /// The engine's default bridge.
     Bridge,
     /// A network of the engine, by name; made if it does not exist, and then removed with its owner.
@@ -143,7 +145,7 @@ impl ContainerSpec {
             read_only: true,
             tmpfs: vec![Tmpfs::new("/tmp", 64 * MIB), Tmpfs::new("/work", 256 * MIB)],
             mounts: Vec::new(),
-            network: Network::None,
+            network: Network::Off,
             ports: Vec::new(),
             labels: Vec::new(),
             wait: Wait::None,
@@ -351,11 +353,14 @@ impl ContainerSpec {
         if self.image.is_empty() {
             return refuse("the image has no name");
         }
-        if !self.ports.is_empty() && self.network == Network::None {
+        if !self.ports.is_empty() && matches!(self.network, Network::Off | Network::Loopback) {
             return refuse("a port cannot be published without a network; use Network::Bridge");
         }
         if !self.agent && !self.service {
             return refuse("without an agent only a service can run; use ContainerSpec::service");
+        }
+        if !self.agent && self.network == Network::Off {
+            return refuse("only the agent can take the loopback interface away; use Network::Loopback");
         }
         if !self.agent && (self.reset == Reset::Wipe || self.ports_in_text()) {
             return refuse("without an agent nothing can be wiped, and no port be known in advance");
