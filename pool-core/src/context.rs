@@ -88,6 +88,10 @@ pub struct Gone {
 }
 
 impl Gone {
+    pub(crate) fn new(id: ResourceId, sink: Weak<dyn GoneSink>) -> Self {
+        Gone { id, sink }
+    }
+
     /// The id of the resource it speaks for.
     pub fn id(&self) -> ResourceId {
         self.id

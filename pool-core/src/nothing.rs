@@ -39,11 +39,6 @@ pub(crate) const fn is_nothing4<A, B, C, D, F>(_: &impl Fn(A, B, C, D) -> F) -> 
     size_of::<F>() == 0
 }
 
-/// Whether a five-argument manager method is the default one.
-pub(crate) const fn is_nothing5<A, B, C, D, E, F>(_: &impl Fn(A, B, C, D, E) -> F) -> bool {
-    size_of::<F>() == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +99,5 @@ mod tests {
         assert!(!recycles::<Bare>());
         assert!(recycles::<Cleans>());
         assert!(recycles::<Wraps>());
-        assert!(is_nothing5(&<Bare as Manager>::destroy));
     }
 }

@@ -1,0 +1,357 @@
+//! From a key to a lease: the fast path, the queue, and plain threads.
+
+use std::future::Future;
+use std::hash::BuildHasher;
+use std::panic::Location;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::Instant;
+
+use crate::error::{AcquireError, CreateFailure, TryAcquireError};
+use crate::lease::Lease;
+use crate::ledger::{Acquired, Fate, Gate};
+use crate::manager::Manager;
+use crate::observer::Observer;
+use crate::rt;
+use crate::shared::{Inner, Shared};
+use crate::time::Time;
+
+/// Options of one acquire.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use poolyard_core::Acquire;
+///
+/// let options = Acquire { deadline: Some(Instant::now() + Duration::from_secs(1)) };
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acquire {
+    /// When to give up, whatever `wait_timeout` says. `None`: after `wait_timeout`.
+    pub deadline: Option<Instant>,
+}
+
+type Acquisition<M, O, S> = Result<Lease<M, O, S>, AcquireError<<M as Manager>::Error>>;
+
+impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, O, S> {
+    #[inline]
+    pub(crate) fn try_acquire(
+        self: &Arc<Self>,
+        key: &M::Key,
+        location: &'static Location<'static>,
+    ) -> Result<Lease<M, O, S>, TryAcquireError> {
+        if self.is_forked() {
+            return Err(TryAcquireError::Forked);
+        }
+        let hash = self.hasher.hash_one(key);
+        let now = self.now();
+        let held = self.event(|inner| {
+            match inner.ledger.gate() {
+                Gate::Open => {}
+                Gate::Suspended => return Err(TryAcquireError::Suspended),
+                Gate::Closed => return Err(TryAcquireError::Closed),
+            }
+            let group = inner.find_group(hash, key).ok_or(TryAcquireError::NoneReady)?;
+            let slot = inner.ledger.try_acquire(group, now, location).ok_or(TryAcquireError::NoneReady)?;
+            Ok(inner.unpark(slot))
+        })?;
+        Ok(Lease::new(Arc::clone(self), held, false))
+    }
+
+    /// Takes what is ready after all, or a place in the queue.
+    #[cold]
+    fn queue(
+        self: &Arc<Self>,
+        key: &M::Key,
+        options: &Acquire,
+        location: &'static Location<'static>,
+    ) -> Result<Begun<'_, M, O, S>, AcquireError<M::Error>> {
+        if self.is_forked() {
+            return Err(AcquireError::Forked);
+        }
+        let hash = self.hasher.hash_one(key);
+        let cost = self.manager.cost(key).max(1);
+        let owned = Arc::new(key.clone());
+        let now = self.clock.fine();
+        let own = options.deadline.map(|deadline| self.clock.at(deadline));
+        let (acquired, held, deadline) = self.event(|inner| {
+            let common = now.plus_maybe(inner.config.wait_timeout);
+            let group = match inner.ledger.gate() {
+                Gate::Closed => return (Acquired::Closed, None, common),
+                _ => inner.find_or_add_group(hash, owned, cost),
+            };
+            let acquired = inner.ledger.acquire(group, own, common, now, location);
+            let held = match acquired {
+                Acquired::Ready(slot) => Some(inner.unpark(slot)),
+                Acquired::Queued(waiter) => {
+                    *inner.seat(waiter) = Default::default();
+                    None
+                }
+                _ => None,
+            };
+            (acquired, held, own.unwrap_or(common))
+        });
+        match acquired {
+            Acquired::Ready(_) => {
+                let held = held.expect("a ready slot has a resource");
+                Ok(Begun::Ready(Lease::new(Arc::clone(self), held, false)))
+            }
+            Acquired::Queued(waiter) => Ok(Begun::Queued(Waiting {
+                shared: self,
+                waiter,
+                deadline,
+                backstop: None,
+                driven: false,
+                done: false,
+            })),
+            refusal => Err(self.refusal(refusal, cost)),
+        }
+    }
+
+    fn refusal(&self, refusal: Acquired, cost: u64) -> AcquireError<M::Error> {
+        let config = Arc::clone(&self.state.lock().config);
+        match refusal {
+            Acquired::TooManyWaiters => AcquireError::TooManyWaiters { max_waiters: config.max_waiters },
+            Acquired::TooCostly => AcquireError::TooCostly { cost, max_cost: config.max_cost },
+            _ => AcquireError::Closed,
+        }
+    }
+
+    /// As [`acquire`](Self::acquire), for plain threads.
+    pub(crate) fn acquire_blocking(
+        self: &Arc<Self>,
+        key: &M::Key,
+        options: &Acquire,
+        location: &'static Location<'static>,
+    ) -> Acquisition<M, O, S> {
+        if let Ok(lease) = self.try_acquire(key, location) {
+            return Ok(lease);
+        }
+        if rt::current().is_some() {
+            return Err(AcquireError::InsideRuntime);
+        }
+        match self.queue(key, options, location)? {
+            Begun::Ready(lease) => Ok(lease),
+            Begun::Queued(waiting) => waiting.block(),
+        }
+    }
+}
+
+/// An acquire: the fast path at its first poll, a place in the queue after that.
+pub(crate) struct Acquiring<'a, M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> {
+    pub(crate) shared: &'a Arc<Shared<M, O, S>>,
+    pub(crate) key: &'a M::Key,
+    pub(crate) options: Acquire,
+    pub(crate) location: &'static Location<'static>,
+    waiting: Option<Waiting<'a, M, O, S>>,
+}
+
+impl<'a, M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Acquiring<'a, M, O, S> {
+    #[inline]
+    pub(crate) fn new(
+        shared: &'a Arc<Shared<M, O, S>>,
+        key: &'a M::Key,
+        options: Acquire,
+        location: &'static Location<'static>,
+    ) -> Self {
+        Acquiring { shared, key, options, location, waiting: None }
+    }
+
+    #[cold]
+    fn poll_slow(&mut self, cx: &mut TaskContext<'_>) -> Poll<Acquisition<M, O, S>> {
+        if self.waiting.is_none() {
+            match self.shared.queue(self.key, &self.options, self.location)? {
+                Begun::Ready(lease) => return Poll::Ready(Ok(lease)),
+                Begun::Queued(waiting) => self.waiting = Some(waiting),
+            }
+        }
+        let waiting = self.waiting.as_mut().expect("a place in the queue was taken");
+        Pin::new(waiting).poll(cx)
+    }
+}
+
+impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Future for Acquiring<'_, M, O, S> {
+    type Output = Acquisition<M, O, S>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if this.waiting.is_none()
+            && let Ok(lease) = this.shared.try_acquire(this.key, this.location)
+        {
+            return Poll::Ready(Ok(lease));
+        }
+        this.poll_slow(cx)
+    }
+}
+
+enum Begun<'a, M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> {
+    Ready(Lease<M, O, S>),
+    Queued(Waiting<'a, M, O, S>),
+}
+
+/// A caller in the queue. Dropping it gives up the place, and passes on what was promised.
+struct Waiting<'a, M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> {
+    shared: &'a Arc<Shared<M, O, S>>,
+    waiter: u32,
+    deadline: Time,
+    /// A timer on the caller's own runtime, where the driver lives on another one.
+    backstop: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// A driver was seen to, and a backstop set if needed.
+    driven: bool,
+    done: bool,
+}
+
+impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Waiting<'_, M, O, S> {
+    /// The outcome, if there is one; else leaves the waker to be woken by it.
+    fn look(&mut self, waker: &Waker) -> Poll<Acquisition<M, O, S>> {
+        let waker = waker.clone();
+        let now = self.shared.now();
+        let mut inner = self.shared.state.lock();
+        let fate = inner.ledger.fate(self.waiter);
+        if fate == Fate::Waiting {
+            let old = inner.seat(self.waiter).waker.replace(waker);
+            self.driven &= inner.driver.alive;
+            drop(inner);
+            drop(old);
+            return Poll::Pending;
+        }
+        self.done = true;
+        let outcome = inner.conclude(self.waiter, fate, now);
+        drop(inner);
+        Poll::Ready(match outcome {
+            Ok(held) => Ok(Lease::new(Arc::clone(self.shared), held, true)),
+            Err(error) => {
+                if let AcquireError::TimedOut { phase, .. } = &error {
+                    _ = crate::call::contained(|| self.shared.observer.timed_out(*phase));
+                }
+                Err(error)
+            }
+        })
+    }
+
+    /// Makes sure that somebody keeps the deadline: the driver, and where it lives on another
+    /// runtime than the caller, the caller itself.
+    fn ensure_driven(&mut self) {
+        self.driven = self.shared.start_driver(true);
+        let here = rt::current();
+        let there = self.shared.state.lock().driver.handle.clone();
+        if let Some(here) = here
+            && there.is_none_or(|there| there.id() != here.id())
+            && let Some(deadline) = self.shared.clock.instant(self.deadline)
+        {
+            self.backstop = Some(rt::sleep_until(&here, Some(deadline)));
+        }
+    }
+
+    fn keep_time(&self) {
+        let now = self.shared.clock.fine();
+        self.shared.event(|inner| inner.ledger.tick(now));
+    }
+
+    /// Waits on a plain thread.
+    fn block(self) -> Acquisition<M, O, S> {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut cx = TaskContext::from_waker(&waker);
+        let mut waiting = pin!(self);
+        loop {
+            if let Poll::Ready(outcome) = waiting.as_mut().poll(&mut cx) {
+                return outcome;
+            }
+            match waiting.shared.clock.instant(waiting.deadline) {
+                None => std::thread::park(),
+                Some(deadline) => {
+                    std::thread::park_timeout(deadline.saturating_duration_since(crate::time::now()));
+                    waiting.keep_time();
+                }
+            }
+        }
+    }
+}
+
+impl<M: Manager> Inner<M> {
+    /// What a settled waiter gets.
+    fn conclude(
+        &mut self,
+        waiter: u32,
+        fate: Fate,
+        now: Time,
+    ) -> Result<Box<crate::held::Held<M>>, AcquireError<M::Error>> {
+        let last_error = self.last_error_for(waiter);
+        match fate {
+            Fate::Granted(_) => {
+                let slot = self.ledger.pick_up(waiter, now).expect("a grant is for a slot");
+                return Ok(self.unpark(slot));
+            }
+            _ => self.ledger.dismiss(waiter),
+        }
+        Err(match fate {
+            Fate::TimedOut(phase) => AcquireError::TimedOut { phase, counts: self.counts(), last_error },
+            Fate::CreateFailed => match self.seat(waiter).failure.take() {
+                Some(CreateFailure::Error(error)) => AcquireError::Create(error),
+                Some(CreateFailure::Panicked(message)) => AcquireError::CreatePanicked(message),
+                Some(CreateFailure::Gone(cause)) => AcquireError::CreateGone(cause),
+                _ => AcquireError::TimedOut {
+                    phase: crate::error::Phase::Create,
+                    counts: self.counts(),
+                    last_error,
+                },
+            },
+            _ => AcquireError::Closed,
+        })
+    }
+
+    fn last_error_for(&self, waiter: u32) -> Option<Arc<str>> {
+        let group = self.ledger.group_of_waiter(waiter);
+        self.groups.get(group as usize)?.as_ref()?.last_error.clone()
+    }
+}
+
+impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Future for Waiting<'_, M, O, S> {
+    type Output = Acquisition<M, O, S>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        if let Poll::Ready(outcome) = self.look(cx.waker()) {
+            return Poll::Ready(outcome);
+        }
+        if !self.driven {
+            self.ensure_driven();
+        }
+        let rung = self.backstop.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready());
+        if rung {
+            self.backstop = None;
+            self.keep_time();
+            return self.look(cx.waker());
+        }
+        Poll::Pending
+    }
+}
+
+impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Drop for Waiting<'_, M, O, S> {
+    fn drop(&mut self) {
+        if self.done || self.shared.is_forked() {
+            return;
+        }
+        let now = self.shared.now();
+        let left = self.shared.event(|inner| {
+            let seat = std::mem::take(inner.seat(self.waiter));
+            inner.ledger.cancel(self.waiter, now);
+            seat
+        });
+        drop(left);
+    }
+}
+
+/// Wakes a thread that is parked in `acquire_blocking`.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}

@@ -1,0 +1,193 @@
+//! [`Builder`]: from options to a pool.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::config::{ConfigError, PoolConfig, ReuseOrder};
+use crate::context::GoneSink;
+use crate::hash::RandomState;
+use crate::ledger::{Ledger, Rules};
+use crate::manager::Manager;
+use crate::observer::Observer;
+use crate::pool::Pool;
+use crate::rt::Placement;
+use crate::shared::{Inner, Shared, Sink};
+use crate::sync::Mutex;
+use crate::time::Clock;
+
+/// Collects a pool's options. Made by [`Pool::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct Builder<M: Manager, O: Observer = (), S = RandomState> {
+    manager: M,
+    observer: O,
+    hasher: S,
+    config: PoolConfig,
+    placement: Placement,
+}
+
+impl<M: Manager> Builder<M> {
+    pub(crate) fn new(manager: M) -> Self {
+        Builder {
+            manager,
+            observer: (),
+            hasher: RandomState::default(),
+            config: PoolConfig::default(),
+            placement: Placement::default(),
+        }
+    }
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => {
+        $($(#[$doc])*
+        pub fn $name(mut self, $name: $type) -> Self {
+            self.config.$name = $name;
+            self
+        })*
+    };
+}
+
+macro_rules! optional_setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => {
+        $($(#[$doc])*
+        pub fn $name(mut self, $name: impl Into<Option<$type>>) -> Self {
+            self.config.$name = $name.into();
+            self
+        })*
+    };
+}
+
+impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M, O, S> {
+    /// All options at once; setters called afterwards change single ones.
+    pub fn config(mut self, config: PoolConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// What events, errors and thread names call the pool. Default: `"pool"`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.config.name = name.into();
+        self
+    }
+
+    setters! {
+        /// How many resources there may be, in whatever state. Default: 32.
+        max_total: usize;
+        /// What all resources together may cost, in the unit of [`Manager::cost`]. Default: 2^40.
+        max_cost: u64;
+        /// How many idle resources are kept for each known key. Default: 0.
+        min_idle_per_key: usize;
+        /// How many callers may wait. Default: 10 000.
+        max_waiters: usize;
+        /// How many creations may run at once. Default: 8.
+        max_creating: usize;
+        /// How many creations of one key may run at once. Default: 4.
+        max_creating_per_key: usize;
+        /// How many recycles and checks may run at once. Default: 8.
+        max_recycling: usize;
+        /// How many destroys may run at once. Default: 8.
+        max_destroying: usize;
+        /// How many resources there may be above `max_total` while others are destroyed. Default: 0.
+        max_surge: usize;
+        /// How many resources whose destroy hung are given up. Default: 8.
+        max_abandoned: usize;
+        /// How often a return may pass an older waiter of another key. Default: 64.
+        max_overtakes: u64;
+        /// In which order idle resources are used. Default: [`ReuseOrder::Lifo`].
+        order: ReuseOrder;
+        /// How long one creation may take, all attempts together. Default: 30 s.
+        create_timeout: Duration;
+        /// How long one recycle may take. Default: 10 s.
+        recycle_timeout: Duration;
+        /// How long one health check may take. Default: 5 s.
+        health_check_timeout: Duration;
+        /// How long one destroy may take. Default: 10 s.
+        destroy_timeout: Duration;
+        /// By which share a lifetime may be shorter, from 0 to 1. Default: 0.1.
+        lifetime_jitter: f64;
+        /// How many leases a resource may serve. Default: 2^32.
+        max_uses: u64;
+    }
+
+    optional_setters! {
+        /// How many resources one key may have. Default: as `max_total`.
+        max_per_key: usize;
+        /// How many resources may be idle. Default: as `max_total`.
+        max_idle: usize;
+        /// How many resources of one key may be idle. Default: as `max_per_key`.
+        max_idle_per_key: usize;
+        /// How long an acquire may take altogether; `None`: for ever. Default: 30 s.
+        wait_timeout: Duration;
+        /// How long a resource may be idle; `None`: for ever. Default: 10 min.
+        idle_timeout: Duration;
+        /// How old a resource may become; `None`: as old as it likes. Default: 1 h.
+        max_lifetime: Duration;
+        /// Resources not known to be healthy for this long are checked before hand-out; zero: always,
+        /// `None`: never. Default: 30 s.
+        check_after: Duration;
+        /// Resources are checked at return after every so many recycles; `None`: never. Default: 100.
+        check_every_recycles: u64;
+        /// Idle resources not known to be healthy for this long are checked; `None`: never.
+        /// Default: 1 min.
+        check_interval: Duration;
+        /// How long a waiter counts on a recycle or check under way; `None`: the observed p95.
+        hedge_after: Duration;
+    }
+
+    /// The driver runs on this runtime. Default: the runtime of the first caller that needs it, or
+    /// a thread of its own where there is none.
+    pub fn runtime(mut self, handle: Handle) -> Self {
+        self.placement = Placement::Runtime(handle);
+        self
+    }
+
+    /// The driver runs on a thread and a small runtime of its own: for global pools that outlive
+    /// the runtimes of their users. Resources that a manager makes register their I/O there.
+    pub fn own_thread(mut self) -> Self {
+        self.placement = Placement::OwnThread;
+        self
+    }
+
+    /// Shows `observer` what happens.
+    pub fn observer<P: Observer>(self, observer: P) -> Builder<M, P, S> {
+        let Builder { manager, hasher, config, placement, .. } = self;
+        Builder { manager, observer, hasher, config, placement }
+    }
+
+    /// Hashes keys with `hasher`.
+    pub fn hasher<T: BuildHasher + Send + Sync + 'static>(self, hasher: T) -> Builder<M, O, T> {
+        let Builder { manager, observer, config, placement, .. } = self;
+        Builder { manager, observer, hasher, config, placement }
+    }
+
+    /// Makes the pool. It is empty, starts nothing and needs no runtime until it is used.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] that names the options that contradict each other.
+    pub fn build(self) -> Result<Pool<M, O, S>, ConfigError> {
+        self.config.validate()?;
+        crate::fork::watch();
+        let rules = Rules::new(&self.config, Shared::<M, O, S>::CHECKS);
+        let shared = Arc::new_cyclic(|weak| {
+            let sink: Arc<dyn GoneSink> = Arc::new(Sink(weak.clone()));
+            Shared {
+                manager: self.manager,
+                observer: self.observer,
+                hasher: self.hasher,
+                clock: Clock::new(),
+                placement: self.placement,
+                forks: crate::fork::generation(),
+                handles: AtomicUsize::new(1),
+                sink,
+                state: Mutex::new(Inner::new(Ledger::new(rules), self.config)),
+            }
+        });
+        Ok(Pool { shared })
+    }
+}

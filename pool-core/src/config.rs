@@ -1,0 +1,414 @@
+//! [`PoolConfig`]: every option of a pool, its default and the reason for it.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::meta::SLOTS;
+
+/// For a limit that shall not limit.
+pub const UNLIMITED: usize = usize::MAX;
+
+/// In which order idle resources of one key are used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReuseOrder {
+    /// The last one returned first: it is warm, and those that are not needed grow old and leave.
+    #[default]
+    Lifo,
+    /// The first one returned first: all are used evenly, and none leaves by idleness.
+    Fifo,
+}
+
+/// Every option of a pool.
+///
+/// No default waits for ever. [`Builder`](crate::Builder) has a setter of the same name for each
+/// field; [`Pool::resize`](crate::Pool::resize) changes them while the pool runs.
+///
+/// | option | default | why |
+/// |---|---|---|
+/// | `name` | `"pool"` | what events and thread names carry |
+/// | `max_total` | 32 | enough for two busy cores; what is pooled is expensive |
+/// | `max_cost` | 2^40 | a tebibyte if the unit is bytes: a stop for sums that run away |
+/// | `max_per_key` | as `max_total` | one key may use the whole pool |
+/// | `max_idle` | as `max_total` | what was made stays until it is old or in the way |
+/// | `max_idle_per_key` | as `max_per_key` | likewise |
+/// | `min_idle_per_key` | 0 | nothing is made that nobody asked for |
+/// | `max_waiters` | 10 000 | a longer queue would not be served in time anyway |
+/// | `max_creating` | 8 | a stampede of creations slows each of them |
+/// | `max_creating_per_key` | 4 | one key cannot take all of them |
+/// | `max_recycling` | 8 | as many at once as a small machine carries |
+/// | `max_destroying` | 8 | likewise |
+/// | `max_surge` | 0 | the limits are strict |
+/// | `max_abandoned` | 8 | a manager whose destroys hang must not fill the machine |
+/// | `max_overtakes` | 64 | a cheap return may pass an older waiter of another key this often |
+/// | `order` | LIFO | the warmest first |
+/// | `wait_timeout` | 30 s | the patience of an interactive caller |
+/// | `create_timeout` | 30 s | a container with a pulled image starts well within it |
+/// | `recycle_timeout` | 10 s | resets take milliseconds; ten seconds is a hang |
+/// | `health_check_timeout` | 5 s | a ping over a slow link fits |
+/// | `destroy_timeout` | 10 s | what engines grant a process to end |
+/// | `idle_timeout` | 10 min | beyond the gaps of ordinary traffic |
+/// | `max_lifetime` | 1 h | bounds leaks in what is pooled |
+/// | `lifetime_jitter` | 0.1 | resources made together do not end together |
+/// | `max_uses` | 2^32 | an hour's worth of leases of a microsecond each |
+/// | `check_after` | 30 s | a younger one was in use a moment ago |
+/// | `check_every_recycles` | 100 | a slow leak is found, at a hundredth of the cost |
+/// | `check_interval` | 1 min | a dead idle resource is found before it is needed |
+/// | `hedge_after` | the observed p95 of recycling | later than nineteen of twenty; 50 ms before there are eight observations |
+#[derive(Clone, Debug, PartialEq)]
+pub struct PoolConfig {
+    /// What events, errors and thread names call the pool.
+    pub name: String,
+    /// How many resources there may be, in whatever state. At most 2^24.
+    pub max_total: usize,
+    /// What all resources together may cost, in the unit of [`Manager::cost`](crate::Manager::cost).
+    pub max_cost: u64,
+    /// How many resources one key may have. `None`: as `max_total`.
+    pub max_per_key: Option<usize>,
+    /// How many resources may be idle. `None`: as `max_total`.
+    pub max_idle: Option<usize>,
+    /// How many resources of one key may be idle. `None`: as `max_per_key`.
+    pub max_idle_per_key: Option<usize>,
+    /// How many resources of each known key are kept idle, as far as limits and waiters allow. A
+    /// key is known from its first use until the pool is closed if this is not zero.
+    pub min_idle_per_key: usize,
+    /// How many callers may wait.
+    pub max_waiters: usize,
+    /// How many creations may run at once.
+    pub max_creating: usize,
+    /// How many creations of one key may run at once.
+    pub max_creating_per_key: usize,
+    /// How many recycles and health checks may run at once.
+    pub max_recycling: usize,
+    /// How many destroys may run at once.
+    pub max_destroying: usize,
+    /// How many resources there may be above `max_total` while others are being destroyed.
+    pub max_surge: usize,
+    /// How many resources whose destroy hung are given up and no longer counted.
+    pub max_abandoned: usize,
+    /// How many resources may pass an older waiter of another key before room is made for it.
+    pub max_overtakes: u64,
+    /// In which order idle resources are used.
+    pub order: ReuseOrder,
+    /// How long an acquire may take altogether. `None`: for ever.
+    pub wait_timeout: Option<Duration>,
+    /// How long one creation may take, all attempts and pauses together.
+    pub create_timeout: Duration,
+    /// How long one recycle, hibernation or wake may take.
+    pub recycle_timeout: Duration,
+    /// How long one health check may take.
+    pub health_check_timeout: Duration,
+    /// How long one destroy may take.
+    pub destroy_timeout: Duration,
+    /// How long a resource may be idle. `None`: for ever.
+    pub idle_timeout: Option<Duration>,
+    /// How old a resource may become. `None`: as old as it likes.
+    pub max_lifetime: Option<Duration>,
+    /// By which share, from 0 to 1, a resource's lifetime may be shorter than `max_lifetime`;
+    /// rolled once for each resource.
+    pub lifetime_jitter: f64,
+    /// How many leases a resource may serve.
+    pub max_uses: u64,
+    /// A resource not known to be healthy for this long is checked before it is handed out.
+    /// `Some(Duration::ZERO)`: before every hand-out. `None`: never.
+    pub check_after: Option<Duration>,
+    /// A resource is checked at return after every so many recycles. `None`: never.
+    pub check_every_recycles: Option<u64>,
+    /// An idle resource not known to be healthy for this long is checked. `None`: never.
+    pub check_interval: Option<Duration>,
+    /// How long a waiter counts on a resource that is being recycled or checked before a creation
+    /// is started for it. `None`: the observed p95 of recycling.
+    pub hedge_after: Option<Duration>,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        const MINUTE: u64 = 60;
+        PoolConfig {
+            name: String::from("pool"),
+            max_total: 32,
+            max_cost: 1 << 40,
+            max_per_key: None,
+            max_idle: None,
+            max_idle_per_key: None,
+            min_idle_per_key: 0,
+            max_waiters: 10_000,
+            max_creating: 8,
+            max_creating_per_key: 4,
+            max_recycling: 8,
+            max_destroying: 8,
+            max_surge: 0,
+            max_abandoned: 8,
+            max_overtakes: 64,
+            order: ReuseOrder::Lifo,
+            wait_timeout: Some(Duration::from_secs(30)),
+            create_timeout: Duration::from_secs(30),
+            recycle_timeout: Duration::from_secs(10),
+            health_check_timeout: Duration::from_secs(5),
+            destroy_timeout: Duration::from_secs(10),
+            idle_timeout: Some(Duration::from_secs(10 * MINUTE)),
+            max_lifetime: Some(Duration::from_secs(60 * MINUTE)),
+            lifetime_jitter: 0.1,
+            max_uses: 1 << 32,
+            check_after: Some(Duration::from_secs(30)),
+            check_every_recycles: Some(100),
+            check_interval: Some(Duration::from_secs(MINUTE)),
+            hedge_after: None,
+        }
+    }
+}
+
+impl PoolConfig {
+    /// Refuses what cannot work, naming the fields and their values.
+    ///
+    /// # Errors
+    ///
+    /// A [`ConfigError`] for the first contradiction found.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_limits()?;
+        self.validate_minimum_idle()?;
+        self.validate_times()
+    }
+
+    fn validate_limits(&self) -> Result<(), ConfigError> {
+        let positive = [
+            ("max_total", self.max_total),
+            ("max_per_key", self.max_per_key.unwrap_or(1)),
+            ("max_creating", self.max_creating),
+            ("max_creating_per_key", self.max_creating_per_key),
+            ("max_recycling", self.max_recycling),
+            ("max_destroying", self.max_destroying),
+        ];
+        for (field, value) in positive {
+            if value == 0 {
+                return refuse(format!("{field} is 0, so nobody could ever be served; give at least 1"));
+            }
+        }
+        if self.max_cost == 0 {
+            return refuse("max_cost is 0, so nobody could ever be served; give at least 1".into());
+        }
+        if self.max_uses == 0 {
+            return refuse("max_uses is 0, so a resource could not be used once; give at least 1".into());
+        }
+        if self.check_every_recycles == Some(0) {
+            return refuse("check_every_recycles is 0; give at least 1, or None for never".into());
+        }
+        if self.max_total != UNLIMITED && self.max_total.saturating_add(self.max_surge) > SLOTS as usize {
+            return refuse(format!(
+                "max_total {} and max_surge {} are together above {SLOTS}; give less, or UNLIMITED",
+                self.max_total, self.max_surge
+            ));
+        }
+        above("max_per_key", self.max_per_key, "max_total", self.max_total)?;
+        above("max_idle", self.max_idle, "max_total", self.max_total)?;
+        above("max_idle_per_key", self.max_idle_per_key, "max_idle", self.idle_limit())?;
+        above("max_idle_per_key", self.max_idle_per_key, "max_per_key", self.per_key_limit())
+    }
+
+    fn validate_minimum_idle(&self) -> Result<(), ConfigError> {
+        let minimum = Some(self.min_idle_per_key);
+        above("min_idle_per_key", minimum, "max_idle_per_key", self.idle_per_key_limit())?;
+        above("min_idle_per_key", minimum, "max_idle", self.idle_limit())?;
+        above("min_idle_per_key", minimum, "max_total", self.max_total)
+    }
+
+    fn validate_times(&self) -> Result<(), ConfigError> {
+        let times = [
+            ("wait_timeout", self.wait_timeout),
+            ("create_timeout", Some(self.create_timeout)),
+            ("recycle_timeout", Some(self.recycle_timeout)),
+            ("health_check_timeout", Some(self.health_check_timeout)),
+            ("destroy_timeout", Some(self.destroy_timeout)),
+            ("idle_timeout", self.idle_timeout),
+            ("max_lifetime", self.max_lifetime),
+            ("check_interval", self.check_interval),
+        ];
+        for (field, value) in times {
+            if value == Some(Duration::ZERO) {
+                return refuse(format!("{field} is 0, so it would pass before anything could happen"));
+            }
+        }
+        if !(0.0..=1.0).contains(&self.lifetime_jitter) {
+            return refuse(format!("lifetime_jitter {} is not between 0 and 1", self.lifetime_jitter));
+        }
+        later("idle_timeout", self.idle_timeout, "max_lifetime", self.max_lifetime)?;
+        later("hedge_after", self.hedge_after, "recycle_timeout", Some(self.recycle_timeout))
+    }
+
+    pub(crate) fn per_key_limit(&self) -> usize {
+        self.max_per_key.unwrap_or(self.max_total)
+    }
+
+    pub(crate) fn idle_limit(&self) -> usize {
+        self.max_idle.unwrap_or(self.max_total)
+    }
+
+    pub(crate) fn idle_per_key_limit(&self) -> usize {
+        self.max_idle_per_key.unwrap_or(self.per_key_limit().min(self.idle_limit()))
+    }
+}
+
+fn refuse(message: String) -> Result<(), ConfigError> {
+    Err(ConfigError { message })
+}
+
+/// Refuses a smaller limit that is above the larger one it can never reach.
+fn above(small: &str, value: Option<usize>, large: &str, limit: usize) -> Result<(), ConfigError> {
+    match value {
+        Some(value) if value > limit && value != UNLIMITED => refuse(format!(
+            "{small} {value} is above {large} {limit}, so it could never be reached; raise {large} or lower {small}"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a span that cannot pass because another one ends first.
+fn later(
+    first: &str,
+    span: Option<Duration>,
+    second: &str,
+    end: Option<Duration>,
+) -> Result<(), ConfigError> {
+    match (span, end) {
+        (Some(span), Some(end)) if span > end => refuse(format!(
+            "{first} {span:?} is longer than {second} {end:?}, so it could never pass; raise {second} or lower {first}"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A configuration that cannot work. The message names the fields and their values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut PoolConfig), words: &[&str]) {
+        let mut config = PoolConfig::default();
+        change(&mut config);
+        let message = config.validate().expect_err("must be refused").to_string();
+        for word in words {
+            assert!(message.contains(word), "{message:?} does not name {word:?}");
+        }
+    }
+
+    #[test]
+    fn an_impossible_configuration_is_refused_naming_fields_and_values() {
+        refused(|c| c.max_total = 0, &["max_total", "0"]);
+        refused(|c| c.max_per_key = Some(0), &["max_per_key", "0"]);
+        refused(|c| c.max_cost = 0, &["max_cost", "0"]);
+        refused(|c| c.max_uses = 0, &["max_uses", "0"]);
+        refused(|c| c.max_creating = 0, &["max_creating", "0"]);
+        refused(|c| c.max_creating_per_key = 0, &["max_creating_per_key", "0"]);
+        refused(|c| c.max_recycling = 0, &["max_recycling", "0"]);
+        refused(|c| c.max_destroying = 0, &["max_destroying", "0"]);
+        refused(|c| c.check_every_recycles = Some(0), &["check_every_recycles"]);
+        refused(|c| c.max_total = 1 << 25, &["max_total", "33554432"]);
+        refused(|c| c.max_per_key = Some(33), &["max_per_key 33", "max_total 32"]);
+        refused(|c| c.max_idle = Some(33), &["max_idle 33", "max_total 32"]);
+        refused(|c| c.min_idle_per_key = 33, &["min_idle_per_key 33", "32"]);
+        refused(
+            |c| (c.max_idle_per_key, c.max_per_key) = (Some(5), Some(4)),
+            &["max_idle_per_key 5", "max_per_key 4"],
+        );
+        refused(
+            |c| (c.min_idle_per_key, c.max_idle_per_key) = (3, Some(2)),
+            &["min_idle_per_key 3", "max_idle_per_key 2"],
+        );
+        refused(|c| c.create_timeout = Duration::ZERO, &["create_timeout", "0"]);
+        refused(|c| c.wait_timeout = Some(Duration::ZERO), &["wait_timeout", "0"]);
+        refused(|c| c.lifetime_jitter = 1.5, &["lifetime_jitter", "1.5"]);
+        refused(|c| c.lifetime_jitter = f64::NAN, &["lifetime_jitter"]);
+        refused(
+            |c| c.max_lifetime = Some(Duration::from_secs(60)),
+            &["idle_timeout 600s", "max_lifetime 60s"],
+        );
+        refused(
+            |c| c.hedge_after = Some(Duration::from_secs(11)),
+            &["hedge_after 11s", "recycle_timeout 10s"],
+        );
+    }
+
+    #[test]
+    fn unlimited_is_allowed_for_every_limit() {
+        let config = PoolConfig {
+            max_total: UNLIMITED,
+            max_cost: u64::MAX,
+            max_per_key: Some(UNLIMITED),
+            max_idle: Some(UNLIMITED),
+            max_idle_per_key: Some(UNLIMITED),
+            max_waiters: UNLIMITED,
+            max_creating: UNLIMITED,
+            max_creating_per_key: UNLIMITED,
+            max_recycling: UNLIMITED,
+            max_destroying: UNLIMITED,
+            max_surge: UNLIMITED,
+            max_abandoned: UNLIMITED,
+            max_uses: u64::MAX,
+            wait_timeout: None,
+            idle_timeout: None,
+            max_lifetime: None,
+            check_after: None,
+            check_every_recycles: None,
+            check_interval: None,
+            ..PoolConfig::default()
+        };
+        assert_eq!(config.validate(), Ok(()));
+    }
+
+    /// The table above, pinned: a default changes here, there and in the changelog, or not at all.
+    #[test]
+    fn the_defaults_are_those_of_the_table() {
+        let table = include_str!("config.rs");
+        let row = |option: &str, default: &str| {
+            assert!(table.contains(&format!("/// | `{option}` | {default} |")), "{option} is not {default}");
+        };
+        let c = PoolConfig::default();
+        assert_eq!(c.validate(), Ok(()));
+        row("name", &format!("`{:?}`", c.name));
+        row("max_total", &c.max_total.to_string());
+        row("max_cost", &format!("2^{}", c.max_cost.ilog2()));
+        assert_eq!((c.max_per_key, c.max_idle, c.max_idle_per_key), (None, None, None));
+        row("max_per_key", "as `max_total`");
+        row("max_idle", "as `max_total`");
+        row("max_idle_per_key", "as `max_per_key`");
+        row("min_idle_per_key", &c.min_idle_per_key.to_string());
+        assert_eq!(c.max_waiters, 10_000);
+        row("max_waiters", "10 000");
+        row("max_creating", &c.max_creating.to_string());
+        row("max_creating_per_key", &c.max_creating_per_key.to_string());
+        row("max_recycling", &c.max_recycling.to_string());
+        row("max_destroying", &c.max_destroying.to_string());
+        row("max_surge", &c.max_surge.to_string());
+        row("max_abandoned", &c.max_abandoned.to_string());
+        row("max_overtakes", &c.max_overtakes.to_string());
+        assert_eq!(c.order, ReuseOrder::Lifo);
+        row("order", "LIFO");
+        let seconds = |d: Duration| format!("{} s", d.as_secs());
+        row("wait_timeout", &seconds(c.wait_timeout.unwrap()));
+        row("create_timeout", &seconds(c.create_timeout));
+        row("recycle_timeout", &seconds(c.recycle_timeout));
+        row("health_check_timeout", &seconds(c.health_check_timeout));
+        row("destroy_timeout", &seconds(c.destroy_timeout));
+        row("idle_timeout", &format!("{} min", c.idle_timeout.unwrap().as_secs() / 60));
+        row("max_lifetime", &format!("{} h", c.max_lifetime.unwrap().as_secs() / 3600));
+        row("lifetime_jitter", &c.lifetime_jitter.to_string());
+        row("max_uses", &format!("2^{}", c.max_uses.ilog2()));
+        row("check_after", &seconds(c.check_after.unwrap()));
+        row("check_every_recycles", &c.check_every_recycles.unwrap().to_string());
+        row("check_interval", &format!("{} min", c.check_interval.unwrap().as_secs() / 60));
+        assert_eq!(c.hedge_after, None);
+        row("hedge_after", "the observed p95 of recycling");
+    }
+}

@@ -1,0 +1,225 @@
+//! Events of the owner: limits, invalidation, suspension, warm-up, closing.
+
+use super::group::NOT_HUNGRY;
+use super::slot::{Check, State};
+use super::waiter::Fate;
+use super::{Gate, Ledger, NIL, Rules};
+use crate::meta::{Reason, ResourceId};
+use crate::time::Time;
+
+impl Ledger {
+    /// New limits. What exceeds them goes: idle resources now, leased ones at their return.
+    pub(crate) fn resize(&mut self, rules: Rules, now: Time) {
+        self.rules = rules;
+        self.shrink();
+        let groups: Vec<u32> = self.groups.iter().map(|(index, _)| index as u32).collect();
+        for group in groups {
+            self.shrink_group(group);
+            self.refresh(group);
+        }
+        for id in self.idle_ids() {
+            self.set_expiry(id.slot());
+        }
+        self.dirty = true;
+        self.dispatch(now);
+    }
+
+    fn shrink(&mut self) {
+        loop {
+            let over = self.serving() > self.rules.max_total
+                || self.totals.cost_serving > self.rules.max_cost
+                || self.totals.counts[State::Idle.kind()] > self.rules.max_idle;
+            match self.oldest_idle() {
+                NIL => return,
+                oldest if over => self.destroy(oldest, Reason::Shrunk),
+                _ => return,
+            }
+        }
+    }
+
+    fn shrink_group(&mut self, group: u32) {
+        loop {
+            let record = &self.groups[group as usize];
+            let over = record.serving() > self.rules.max_per_key
+                || record.idle_count() > self.rules.max_idle_per_key;
+            match self.oldest_idle_of(record.idle.head) {
+                NIL => return,
+                oldest if over => self.destroy(oldest, Reason::Shrunk),
+                _ => return,
+            }
+        }
+    }
+
+    /// Nothing made so far for this group is used again.
+    pub(crate) fn invalidate(&mut self, group: u32, now: Time) {
+        self.generation += 1;
+        self.group(group).valid_from = self.generation;
+        self.destroy_idle(|slot| slot.group == group, Reason::Invalidated);
+        self.despair(|slot| slot.group == group);
+        self.dispatch(now);
+    }
+
+    /// Nothing made so far is used again.
+    pub(crate) fn invalidate_all(&mut self, now: Time) {
+        self.generation += 1;
+        self.valid_from = self.generation;
+        self.destroy_idle(|_| true, Reason::Invalidated);
+        self.despair(|_| true);
+        self.dispatch(now);
+    }
+
+    fn destroy_idle(&mut self, which: impl Fn(&super::Slot) -> bool, reason: Reason) {
+        for id in self.idle_ids() {
+            if which(&self.slots[id.slot() as usize]) {
+                self.destroy(id.slot(), reason);
+            }
+        }
+    }
+
+    /// Slots in the making that are not valid any more: waiters count on them no longer.
+    fn despair(&mut self, which: impl Fn(&super::Slot) -> bool) {
+        let hopeful: Vec<u32> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.hopeful && which(slot))
+            .map(|(index, _)| index as u32)
+            .collect();
+        for index in hopeful {
+            self.hope(index, false);
+            let group = self.slots[index as usize].group;
+            self.refresh(group);
+        }
+    }
+
+    /// All idle slots, least recently used first.
+    pub(crate) fn idle_ids(&self) -> Vec<ResourceId> {
+        let mut ids = Vec::with_capacity(self.totals.counts[State::Idle.kind()] as usize);
+        let mut index = self.by_age.head;
+        while index != NIL {
+            let slot = &self.slots[index as usize];
+            if slot.state == State::Idle {
+                ids.push(slot.id);
+            }
+            index = slot.by_age.next;
+        }
+        ids
+    }
+
+    /// Takes an idle slot in hand for a look at its resource, if it is still idle. It keeps its
+    /// place; [`put_down`](Ledger::put_down) ends the look.
+    pub(crate) fn pick_idle(&mut self, id: ResourceId) -> bool {
+        if self.find(id).is_none_or(|slot| slot.state != State::Idle) {
+            return false;
+        }
+        let index = id.slot();
+        self.set_state(index, State::Checking(Check::Periodic));
+        self.hope(index, true);
+        let slot = self.slot(index);
+        slot.running = true;
+        let group = slot.group;
+        self.refresh(group);
+        true
+    }
+
+    /// The look at an idle slot is over.
+    pub(crate) fn put_down(&mut self, index: u32, result: Result<(), Reason>, now: Time) {
+        self.looked_at(index, result, now);
+        self.dispatch(now);
+    }
+
+    /// Nothing is given out until [`resume`](Ledger::resume); callers wait, returns become idle.
+    pub(crate) fn suspend(&mut self) {
+        if self.gate == Gate::Open {
+            self.gate = Gate::Suspended;
+            self.starve_all();
+        }
+    }
+
+    pub(crate) fn resume(&mut self, now: Time) {
+        if self.gate != Gate::Suspended {
+            return;
+        }
+        self.gate = Gate::Open;
+        let groups: Vec<u32> = self.groups.iter().map(|(index, _)| index as u32).collect();
+        for group in groups {
+            self.serve(group, now);
+        }
+        self.dirty = true;
+        self.dispatch(now);
+    }
+
+    /// No group wants anything while the gate is not open.
+    fn starve_all(&mut self) {
+        self.starved = None;
+        for (_, group) in std::mem::take(&mut self.hungry) {
+            self.group(group).hungry_at = NOT_HUNGRY;
+        }
+        for group in std::mem::take(&mut self.lean) {
+            self.group(group).lean = false;
+        }
+    }
+
+    /// Nothing is given out any more; waiters are told, everything idle or queued is destroyed.
+    /// Leased resources follow when they come back.
+    pub(crate) fn close(&mut self, now: Time) {
+        if self.gate == Gate::Closed {
+            return;
+        }
+        self.gate = Gate::Closed;
+        self.starve_all();
+        for waiter in self.waiting_ids() {
+            self.counters.closed += 1;
+            self.settle(waiter, Fate::Closed);
+        }
+        for (group, call) in std::mem::take(&mut self.warming) {
+            self.group(group).pins -= 1;
+            self.out.news = true;
+            self.out.unmet_warm.push(call);
+        }
+        self.destroy_unleased();
+        let groups: Vec<u32> = self.groups.iter().map(|(index, _)| index as u32).collect();
+        for group in groups {
+            self.refresh(group);
+        }
+        self.dirty = true;
+        self.dispatch(now);
+    }
+
+    fn destroy_unleased(&mut self) {
+        let unleased: Vec<u32> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| match slot.state {
+                State::Idle => true,
+                State::Recycling | State::Checking(_) => !slot.running,
+                _ => false,
+            })
+            .map(|(index, _)| index as u32)
+            .collect();
+        for index in unleased {
+            self.destroy(index, Reason::Closed);
+        }
+    }
+
+    /// Asks for resources of a group until `wanted` are idle. Expired ones are destroyed first.
+    /// Returns how many are there already; the others are reported by `call`, one by one.
+    pub(crate) fn warm(&mut self, group: u32, wanted: u32, call: u64, now: Time) -> u32 {
+        for id in self.idle_ids() {
+            let slot = &self.slots[id.slot() as usize];
+            if slot.group == group && now >= slot.expires {
+                self.expire(id.slot(), now);
+            }
+        }
+        let there = self.groups[group as usize].idle_count().min(wanted);
+        self.group(group).pins += wanted - there;
+        for _ in there..wanted {
+            self.warming.push_back((group, call));
+        }
+        self.dirty = true;
+        self.dispatch(now);
+        if self.groups.contains(group as usize) {
+            self.refresh(group);
+        }
+        there
+    }
+}

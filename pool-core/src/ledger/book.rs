@@ -1,0 +1,345 @@
+//! Bookkeeping: the only functions that change states, counts and list membership.
+
+use std::panic::Location;
+
+use super::group::{Group, NOT_HUNGRY};
+use super::list::NIL;
+use super::slot::{BY_AGE, BY_KEY, Check, Origin, Slot, State};
+use super::waiter::{BY_ARRIVAL, Fate, IN_GROUP, Waiter};
+use super::{Gate, Ledger, Timer};
+use crate::meta::{Reason, ResourceId};
+use crate::time::Time;
+
+impl Ledger {
+    /// A new slot in state `Creating`; the limits are the caller's business.
+    pub(super) fn add_slot(&mut self, group: u32, origin: Origin) -> u32 {
+        let cost = self.group(group).cost;
+        let entry = self.slots.vacant_entry();
+        let index = entry.key() as u32;
+        self.serials += 1;
+        let id = ResourceId::new(self.serials, index);
+        entry.insert(Slot::new(id, group, cost, origin, self.generation));
+        self.totals.cost += cost;
+        self.totals.cost_serving += cost;
+        self.totals.counts[State::Creating.kind()] += 1;
+        self.group(group).counts[State::Creating.kind()] += 1;
+        index
+    }
+
+    /// Ends a slot's record: its resource is destroyed, detached or was never made.
+    pub(super) fn free_slot(&mut self, index: u32) {
+        self.hope(index, false);
+        self.unlink(index);
+        self.cancel_timer(index);
+        let slot = self.slots.remove(index as usize);
+        self.totals.counts[slot.state.kind()] -= 1;
+        self.group(slot.group).counts[slot.state.kind()] -= 1;
+        self.totals.cost -= slot.cost;
+        if !matches!(slot.state, State::Destroying(_)) {
+            self.totals.cost_serving -= slot.cost;
+        }
+        if slot.state == State::Idle {
+            self.totals.cost_idle -= slot.cost;
+        }
+        self.dirty = true;
+        self.refresh(slot.group);
+    }
+
+    #[inline]
+    pub(super) fn set_state(&mut self, index: u32, to: State) {
+        let slot = &mut self.slots[index as usize];
+        let from = std::mem::replace(&mut slot.state, to);
+        let counts = &mut self.groups[slot.group as usize].counts;
+        counts[from.kind()] -= 1;
+        counts[to.kind()] += 1;
+        self.totals.counts[from.kind()] -= 1;
+        self.totals.counts[to.kind()] += 1;
+        match (from, to) {
+            (State::Idle, _) => self.totals.cost_idle -= slot.cost,
+            (_, State::Idle) => self.totals.cost_idle += slot.cost,
+            _ => {}
+        }
+        if let State::Destroying(_) = to {
+            self.totals.cost_serving -= slot.cost;
+        }
+    }
+
+    /// Says whether a slot in the making will probably serve the next waiter.
+    pub(super) fn hope(&mut self, index: u32, hopeful: bool) {
+        let slot = &mut self.slots[index as usize];
+        if slot.hopeful != hopeful {
+            slot.hopeful = hopeful;
+            let group = &mut self.groups[slot.group as usize];
+            match hopeful {
+                true => group.hopeful += 1,
+                false => group.hopeful -= 1,
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn link(&mut self, index: u32) {
+        let group = self.slots[index as usize].group;
+        self.groups[group as usize].idle.push_back::<BY_KEY, _>(&mut self.slots, index);
+        self.by_age.push_back::<BY_AGE, _>(&mut self.slots, index);
+        self.slots[index as usize].linked = true;
+    }
+
+    #[inline]
+    pub(super) fn unlink(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        if slot.linked {
+            slot.linked = false;
+            let group = slot.group;
+            self.groups[group as usize].idle.remove::<BY_KEY, _>(&mut self.slots, index);
+            self.by_age.remove::<BY_AGE, _>(&mut self.slots, index);
+        }
+    }
+
+    /// Sends a slot to its end, from whatever state. Its resource is the driver's to destroy.
+    pub(super) fn destroy(&mut self, index: u32, reason: Reason) {
+        self.unlink(index);
+        self.hope(index, false);
+        self.cancel_timer(index);
+        self.set_state(index, State::Destroying(reason));
+        self.counters.destroyed[reason as usize] += 1;
+        let slot = self.slot(index);
+        slot.running = false;
+        let (id, group) = (slot.id, slot.group);
+        self.to_destroy.push_back(id);
+        self.dirty = true;
+        self.refresh(group);
+    }
+
+    /// Queues a slot for the driver's recycling or checking hands.
+    pub(super) fn clean(&mut self, index: u32, state: State) {
+        if state != State::Checking(Check::Periodic) {
+            self.unlink(index);
+        }
+        self.set_state(index, state);
+        self.hope(index, true);
+        let slot = self.slot(index);
+        let (id, group) = (slot.id, slot.group);
+        self.to_clean.push_back(id);
+        self.dirty = true;
+        self.refresh(group);
+    }
+
+    pub(super) fn enqueue(
+        &mut self,
+        group: u32,
+        deadline: Time,
+        own_deadline: bool,
+        location: &'static Location<'static>,
+    ) -> u32 {
+        self.tickets += 1;
+        let own_deadline = own_deadline || self.common_deadline_is_out_of_order(deadline);
+        let waiter = Waiter {
+            group,
+            ticket: self.tickets,
+            deadline,
+            own_deadline,
+            passes_before: self.passes,
+            fate: Fate::Waiting,
+            location,
+            in_group: super::list::Link::UNLINKED,
+            by_arrival: super::list::Link::UNLINKED,
+        };
+        let index = self.waiters.insert(waiter) as u32;
+        let record = &mut self.groups[group as usize];
+        record.waiters.push_back::<IN_GROUP, _>(&mut self.waiters, index);
+        if record.uncovered == NIL {
+            record.uncovered = index;
+        }
+        self.watch_deadline(index);
+        self.waiting += 1;
+        index
+    }
+
+    /// The list by arrival is in the order of deadlines as long as the common timeout does not shrink.
+    fn common_deadline_is_out_of_order(&self, deadline: Time) -> bool {
+        self.by_arrival.tail != NIL && deadline < self.waiters[self.by_arrival.tail as usize].deadline
+    }
+
+    /// Takes a waiter out of the queue, with its fate.
+    pub(super) fn settle(&mut self, index: u32, fate: Fate) {
+        self.dequeue(index);
+        self.waiter(index).fate = fate;
+        self.out.news = true;
+        self.out.settled.push(index);
+    }
+
+    pub(super) fn dequeue(&mut self, index: u32) {
+        let waiter = &self.waiters[index as usize];
+        let (group, ticket, next) = (waiter.group, waiter.ticket, waiter.in_group.next);
+        let record = &mut self.groups[group as usize];
+        if record.uncovered == index {
+            record.uncovered = next;
+        } else if record.uncovered == NIL || ticket < self.waiters[record.uncovered as usize].ticket {
+            record.covered -= 1;
+        }
+        record.waiters.remove::<IN_GROUP, _>(&mut self.waiters, index);
+        self.unwatch_deadline(index);
+        self.waiting -= 1;
+        if self.starved.is_some_and(|starved| starved.waiter == index) {
+            self.starved = None;
+            self.dirty = true;
+        }
+    }
+
+    /// Puts a waiter whose promised slot has died back to the head of its queue, where it was.
+    pub(super) fn requeue(&mut self, index: u32) {
+        let waiter = &mut self.waiters[index as usize];
+        waiter.fate = Fate::Waiting;
+        waiter.own_deadline = true;
+        let group = waiter.group;
+        let record = &mut self.groups[group as usize];
+        record.waiters.push_front::<IN_GROUP, _>(&mut self.waiters, index);
+        record.uncovered = match record.uncovered {
+            NIL => record.waiters.tail,
+            uncovered => self.waiters[uncovered as usize].in_group.prev,
+        };
+        self.watch_deadline(index);
+        self.waiting += 1;
+    }
+
+    fn watch_deadline(&mut self, index: u32) {
+        let waiter = &self.waiters[index as usize];
+        let deadline = waiter.deadline;
+        match waiter.own_deadline {
+            true => _ = self.own_deadlines.insert((deadline, index)),
+            false => self.by_arrival.push_back::<BY_ARRIVAL, _>(&mut self.waiters, index),
+        }
+        self.ring(deadline);
+    }
+
+    fn unwatch_deadline(&mut self, index: u32) {
+        let waiter = &self.waiters[index as usize];
+        match waiter.own_deadline {
+            true => _ = self.own_deadlines.remove(&(waiter.deadline, index)),
+            false => self.by_arrival.remove::<BY_ARRIVAL, _>(&mut self.waiters, index),
+        }
+    }
+
+    /// The driver must wake at `time` at the latest.
+    pub(super) fn ring(&mut self, time: Time) {
+        self.alarm = self.alarm.min(time);
+    }
+
+    /// Sets the slot's timer, unless an earlier one is set: that one will look again.
+    #[inline]
+    pub(super) fn set_timer(&mut self, index: u32, due: Time) {
+        let timer = self.slots[index as usize].timer;
+        if due < timer {
+            self.cancel_timer(index);
+            self.slot(index).timer = due;
+            self.timers.insert((due, Timer::Slot(index)));
+            self.ring(due);
+        }
+    }
+
+    pub(super) fn cancel_timer(&mut self, index: u32) {
+        let timer = std::mem::replace(&mut self.slot(index).timer, Time::NEVER);
+        if timer != Time::NEVER {
+            self.timers.remove(&(timer, Timer::Slot(index)));
+        }
+    }
+
+    /// Brings everything that follows from a group's counts and queue up to date.
+    pub(super) fn refresh(&mut self, index: u32) {
+        self.recover(index);
+        self.refresh_hunger(index);
+        self.refresh_leanness(index);
+        self.bury(index);
+    }
+
+    /// Moves the boundary between covered and uncovered waiters to where it belongs.
+    fn recover(&mut self, index: u32) {
+        let group = &mut self.groups[index as usize];
+        let target = group.hopeful.min(group.waiters.len);
+        while group.covered < target {
+            group.uncovered = self.waiters[group.uncovered as usize].in_group.next;
+            group.covered += 1;
+        }
+        while group.covered > target {
+            group.uncovered = match group.uncovered {
+                NIL => group.waiters.tail,
+                uncovered => self.waiters[uncovered as usize].in_group.prev,
+            };
+            group.covered -= 1;
+        }
+    }
+
+    fn refresh_hunger(&mut self, index: u32) {
+        let hungry_at = match self.gate == Gate::Open && self.wants(index) > 0 {
+            true => self.waiters[self.groups[index as usize].uncovered as usize].ticket,
+            false => NOT_HUNGRY,
+        };
+        let was = std::mem::replace(&mut self.group(index).hungry_at, hungry_at);
+        if was == hungry_at {
+            return;
+        }
+        if was != NOT_HUNGRY {
+            self.hungry.remove(&(was, index));
+        }
+        if hungry_at != NOT_HUNGRY {
+            self.hungry.insert((hungry_at, index));
+            self.dirty = true;
+        }
+    }
+
+    fn refresh_leanness(&mut self, index: u32) {
+        if self.rules.min_idle_per_key == 0 && !self.group(index).lean {
+            return;
+        }
+        let lean = self.gate == Gate::Open && self.lacks(index) > 0;
+        let was = std::mem::replace(&mut self.group(index).lean, lean);
+        match (was, lean) {
+            (false, true) => {
+                self.lean.insert(index);
+                self.dirty = true;
+            }
+            (true, false) => _ = self.lean.remove(&index),
+            _ => {}
+        }
+    }
+
+    /// Forgets a group that nothing needs any more.
+    pub(super) fn bury(&mut self, index: u32) {
+        let kept = self.rules.min_idle_per_key > 0 && self.gate != Gate::Closed;
+        let group = &self.groups[index as usize];
+        if !kept && group.is_unused() {
+            let refill_after = group.refill_after;
+            self.timers.remove(&(refill_after, Timer::Refill(index)));
+            self.groups.remove(index as usize);
+            self.out.news = true;
+            self.out.dead_groups.push(index);
+        }
+    }
+
+    /// How many creations a group wants for its waiters, within limits of its own.
+    pub(super) fn wants(&self, index: u32) -> u32 {
+        let group = &self.groups[index as usize];
+        match group.uncovered_waiters() {
+            0 => 0,
+            uncovered => uncovered.min(self.room_for_key(group)),
+        }
+    }
+
+    /// How many creations a group needs to have its minimum idle.
+    pub(super) fn lacks(&self, index: u32) -> u32 {
+        let group = &self.groups[index as usize];
+        let coming = group.hopeful.saturating_sub(group.waiters.len);
+        let lacking = self.rules.min_idle_per_key.saturating_sub(group.idle_count() + coming);
+        lacking.min(self.room_for_key(group))
+    }
+
+    /// How many creations the limits per key leave room for.
+    pub(super) fn room_for_key(&self, group: &Group) -> u32 {
+        let limit = self.rules.max_per_key;
+        let serving = limit.saturating_sub(group.serving());
+        let live = limit.saturating_add(self.rules.max_surge).saturating_sub(group.live());
+        let creating = self.rules.max_creating_per_key.saturating_sub(group.creating());
+        serving.min(live).min(creating)
+    }
+}

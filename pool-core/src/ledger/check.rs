@@ -1,0 +1,233 @@
+//! The invariants of the ledger, one assertion each. This list is the law; the model test checks it
+//! after every step, and every test that holds a ledger may.
+
+use std::collections::HashSet;
+
+use super::group::NOT_HUNGRY;
+use super::slot::{Check, State};
+use super::waiter::Fate;
+use super::{Gate, Ledger, NIL, Timer};
+use crate::meta::Reason;
+
+impl Ledger {
+    /// Panics at the first invariant that does not hold.
+    pub(crate) fn check(&self) {
+        self.every_count_is_the_sum_of_what_it_counts();
+        self.limits_hold();
+        self.idle_lists_hold_the_idle();
+        self.queues_hold_the_waiting_in_order_of_arrival();
+        self.covered_waiters_are_those_that_hopeful_slots_will_serve();
+        self.nobody_waits_while_something_is_idle();
+        self.nobody_waits_while_there_is_room();
+        self.grants_and_waiters_agree();
+        self.timers_belong_to_somebody_and_are_never_late();
+        self.an_unused_group_is_forgotten();
+        self.a_closed_pool_starts_nothing();
+    }
+
+    fn every_count_is_the_sum_of_what_it_counts(&self) {
+        let mut counts = [0; State::KINDS];
+        let (mut cost, mut serving, mut idle) = (0, 0, 0);
+        for (_, slot) in &self.slots {
+            counts[slot.state.kind()] += 1;
+            cost += slot.cost;
+            serving += if matches!(slot.state, State::Destroying(_)) { 0 } else { slot.cost };
+            idle += if slot.state == State::Idle { slot.cost } else { 0 };
+        }
+        assert_eq!(counts, self.totals.counts, "the totals count every slot once");
+        assert_eq!(cost, self.totals.cost, "the cost is that of all slots");
+        assert_eq!(serving, self.totals.cost_serving, "the serving cost leaves out the dying");
+        assert_eq!(idle, self.totals.cost_idle, "the idle cost is that of idle slots");
+        for (index, group) in &self.groups {
+            let mut counts = [0; State::KINDS];
+            let mut hopeful = 0;
+            for (_, slot) in self.slots.iter().filter(|(_, slot)| slot.group as usize == index) {
+                counts[slot.state.kind()] += 1;
+                hopeful += u32::from(slot.hopeful);
+            }
+            assert_eq!(counts, group.counts, "group {index} counts its slots");
+            assert_eq!(hopeful, group.hopeful, "group {index} counts its hopeful slots");
+        }
+        let running = |kind: fn(State) -> bool| {
+            self.slots.iter().filter(|(_, slot)| kind(slot.state) && slot.running && !slot.stuck).count()
+        };
+        assert_eq!(
+            self.destroying as usize,
+            running(|state| matches!(state, State::Destroying(_))),
+            "destroys under way are counted"
+        );
+        assert!(self.destroying <= self.rules.max_destroying || self.shrunk(), "max_destroying holds");
+    }
+
+    /// Limits may be exceeded only by what was there before they shrank.
+    fn shrunk(&self) -> bool {
+        self.counters.destroyed_for(Reason::Shrunk) > 0
+    }
+
+    fn limits_hold(&self) {
+        if self.shrunk() {
+            return;
+        }
+        let rules = &self.rules;
+        assert!(
+            self.slots.len() as u32 <= rules.max_total.saturating_add(rules.max_surge),
+            "live resources never exceed max_total + max_surge"
+        );
+        assert!(self.serving() <= rules.max_total, "serving resources never exceed max_total");
+        assert!(self.totals.cost <= rules.max_cost, "the cost of all never exceeds max_cost");
+        assert!(self.totals.counts[State::Idle.kind()] <= rules.max_idle, "max_idle holds");
+        assert!(self.totals.abandoned <= rules.max_abandoned, "max_abandoned holds");
+        assert!(self.waiting <= rules.max_waiters + self.slots.len() as u32, "max_waiters holds");
+        for (_, group) in &self.groups {
+            assert!(group.serving() <= rules.max_per_key, "max_per_key holds");
+            assert!(group.idle_count() <= rules.max_idle_per_key, "max_idle_per_key holds");
+            assert!(group.creating() <= rules.max_creating_per_key, "max_creating_per_key holds");
+        }
+        assert!(self.totals.counts[State::Creating.kind()] <= rules.max_creating, "max_creating holds");
+    }
+
+    fn idle_lists_hold_the_idle(&self) {
+        let mut by_age = Vec::new();
+        let mut index = self.by_age.head;
+        while index != NIL {
+            by_age.push(index);
+            index = self.slots[index as usize].by_age.next;
+        }
+        assert_eq!(by_age.len(), self.by_age.len as usize, "the list by age knows its length");
+        let aged: HashSet<u32> = by_age.iter().copied().collect();
+        for (index, slot) in &self.slots {
+            let listed = matches!(slot.state, State::Idle | State::Checking(Check::Periodic));
+            assert_eq!(slot.linked, listed, "slot {index} {:?} is listed if and only if idle", slot.state);
+            assert_eq!(aged.contains(&(index as u32)), listed, "slot {index} is in the list by age");
+        }
+        for (number, group) in &self.groups {
+            let mut keyed = Vec::new();
+            let mut index = group.idle.head;
+            while index != NIL {
+                keyed.push(index);
+                index = self.slots[index as usize].by_key.next;
+            }
+            let expected: Vec<u32> = by_age
+                .iter()
+                .copied()
+                .filter(|&index| self.slots[index as usize].group as usize == number)
+                .collect();
+            assert_eq!(keyed, expected, "both lists hold group {number} in the same order");
+        }
+    }
+
+    fn queues_hold_the_waiting_in_order_of_arrival(&self) {
+        let mut queued = HashSet::new();
+        for (number, group) in &self.groups {
+            let mut last = 0;
+            let mut index = group.waiters.head;
+            while index != NIL {
+                let waiter = &self.waiters[index as usize];
+                assert_eq!(waiter.group as usize, number, "a waiter stands in the queue of its key");
+                assert!(waiter.ticket > last, "a queue is in the order of arrival");
+                last = waiter.ticket;
+                queued.insert(index);
+                index = waiter.in_group.next;
+            }
+        }
+        assert_eq!(queued.len(), self.waiting as usize, "the waiting are counted");
+        for (index, waiter) in &self.waiters {
+            let waiting = waiter.fate == Fate::Waiting;
+            assert_eq!(waiting, queued.contains(&(index as u32)), "waiter {index} is queued while it waits");
+        }
+    }
+
+    fn covered_waiters_are_those_that_hopeful_slots_will_serve(&self) {
+        for (number, group) in &self.groups {
+            assert_eq!(group.covered, group.hopeful.min(group.waiters.len), "group {number} is covered");
+            let mut index = group.waiters.head;
+            for _ in 0..group.covered {
+                index = self.waiters[index as usize].in_group.next;
+            }
+            assert_eq!(group.uncovered, index, "group {number} knows its first uncovered waiter");
+            let hungry = self.gate == Gate::Open && self.wants(number as u32) > 0;
+            assert_eq!(group.hungry_at != NOT_HUNGRY, hungry, "group {number} is hungry if it wants");
+            assert_eq!(
+                self.hungry.contains(&(group.hungry_at, number as u32)),
+                hungry,
+                "group {number} stands among the hungry"
+            );
+        }
+    }
+
+    fn nobody_waits_while_something_is_idle(&self) {
+        for (_, group) in self.groups.iter().filter(|_| self.gate == Gate::Open) {
+            let unserved = group.uncovered_waiters() > 0 && group.idle_count() > 0;
+            assert!(!unserved, "no waiter is without hope while its key has an idle resource");
+        }
+    }
+
+    fn nobody_waits_while_there_is_room(&self) {
+        if self.gate != Gate::Open || self.totals.counts[State::Creating.kind()] >= self.rules.max_creating {
+            return;
+        }
+        if self.is_overdue() || self.dirty {
+            return;
+        }
+        let dying = self.totals.counts[State::Destroying(Reason::Closed).kind()];
+        if let Some(&(_, group)) = self.hungry.first() {
+            let cost = self.groups[group as usize].cost;
+            assert!(!self.fits_now(cost), "the oldest waiter does not wait while there is room");
+            let idle = self.slots.iter().any(|(_, slot)| {
+                slot.state == State::Idle && self.groups[slot.group as usize].waiters.is_empty()
+            });
+            let evictable = idle && dying == 0 && self.rules.max_cost >= 1 << 40;
+            assert!(!evictable, "the oldest waiter does not wait while room can be made");
+        }
+    }
+
+    fn grants_and_waiters_agree(&self) {
+        for (index, slot) in &self.slots {
+            match slot.state {
+                State::Granted => {
+                    let fate = self.waiters[slot.waiter as usize].fate;
+                    assert_eq!(fate, Fate::Granted(index as u32), "a promised slot knows its waiter");
+                }
+                _ => assert_eq!(slot.waiter, NIL, "only a promised slot has a waiter"),
+            }
+            let working = matches!(
+                slot.state,
+                State::Creating | State::Recycling | State::Checking(_) | State::Destroying(_)
+            );
+            assert!(working || !slot.running, "only a slot in the manager's hands is running");
+            assert!(!slot.hopeful || working, "only a slot in the making gives hope");
+        }
+    }
+
+    fn timers_belong_to_somebody_and_are_never_late(&self) {
+        for (index, slot) in &self.slots {
+            let set = slot.timer != crate::time::Time::NEVER;
+            let stands = self.timers.contains(&(slot.timer, Timer::Slot(index as u32)));
+            assert_eq!(set, stands, "slot {index} has the timer it knows of");
+            if slot.state == State::Idle {
+                assert!(slot.timer <= slot.expires, "slot {index} is looked at before it expires");
+            }
+        }
+        for &(due, timer) in &self.timers {
+            assert!(self.alarm <= due, "the alarm rings before {timer:?}");
+            if let Timer::Slot(index) = timer {
+                assert!(self.slots.contains(index as usize), "no timer outlives its slot");
+            }
+        }
+    }
+
+    fn an_unused_group_is_forgotten(&self) {
+        let kept = self.rules.min_idle_per_key > 0 && self.gate != Gate::Closed;
+        for (index, group) in &self.groups {
+            assert!(kept || !group.is_unused(), "group {index} without slots and waiters is forgotten");
+        }
+    }
+
+    fn a_closed_pool_starts_nothing(&self) {
+        if self.gate == Gate::Closed {
+            assert_eq!(self.waiting, 0, "nobody waits in a closed pool");
+            assert_eq!(self.totals.counts[State::Idle.kind()], 0, "nothing is idle in a closed pool");
+            assert!(self.hungry.is_empty() && self.lean.is_empty() && self.warming.is_empty());
+        }
+    }
+}

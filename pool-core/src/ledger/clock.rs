@@ -1,0 +1,147 @@
+//! What time brings: deadlines of waiters, expiry of idle slots, periodic checks.
+
+use super::slot::{Check, State};
+use super::waiter::Fate;
+use super::{Gate, Ledger, NIL, Timer};
+use crate::error::Phase;
+use crate::meta::Reason;
+use crate::time::Time;
+
+impl Ledger {
+    /// When the driver must call [`tick`](Ledger::tick) at the latest.
+    pub(crate) fn alarm(&self) -> Time {
+        self.alarm
+    }
+
+    /// Time has come to `now`.
+    pub(crate) fn tick(&mut self, now: Time) {
+        self.time_waiters_out(now);
+        while let Some(&(due, timer)) = self.timers.first() {
+            if due > now {
+                break;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Slot(index) => self.slot_is_due(index, now),
+                Timer::Refill(group) => {
+                    self.dirty = true;
+                    self.refresh(group);
+                }
+            }
+        }
+        self.dispatch(now);
+        self.alarm = self.next_alarm();
+    }
+
+    fn next_alarm(&self) -> Time {
+        let timer = self.timers.first().map_or(Time::NEVER, |&(due, _)| due);
+        let own = self.own_deadlines.first().map_or(Time::NEVER, |&(due, _)| due);
+        let common = match self.by_arrival.head {
+            NIL => Time::NEVER,
+            head => self.waiters[head as usize].deadline,
+        };
+        timer.min(own).min(common)
+    }
+
+    fn time_waiters_out(&mut self, now: Time) {
+        while self.by_arrival.head != NIL && self.waiters[self.by_arrival.head as usize].deadline <= now {
+            self.time_out(self.by_arrival.head);
+        }
+        while let Some(&(deadline, waiter)) = self.own_deadlines.first() {
+            if deadline > now {
+                break;
+            }
+            self.time_out(waiter);
+        }
+    }
+
+    /// A waiter's deadline has passed.
+    fn time_out(&mut self, waiter: u32) {
+        let group = self.waiters[waiter as usize].group;
+        let phase = self.phase(group);
+        self.counters.timed_out += 1;
+        self.settle(waiter, Fate::TimedOut(phase));
+        self.refresh(group);
+    }
+
+    /// What the waiters of a group are waiting for.
+    fn phase(&self, group: u32) -> Phase {
+        let group = &self.groups[group as usize];
+        let has = |state: State| group.counts[state.kind()] > 0;
+        if self.gate == Gate::Suspended {
+            Phase::Suspended
+        } else if has(State::Creating) {
+            Phase::Create
+        } else if has(State::Recycling) {
+            Phase::Recycle
+        } else if has(State::Checking(Check::BeforeHandOut)) {
+            Phase::HealthCheck
+        } else if has(State::Destroying(Reason::Closed)) {
+            Phase::Destroy
+        } else if self.totals.counts[State::Creating.kind()] >= self.rules.max_creating {
+            Phase::Create
+        } else if self.totals.counts[State::Destroying(Reason::Closed).kind()] > 0 {
+            Phase::Destroy
+        } else {
+            Phase::Capacity
+        }
+    }
+
+    /// A slot's timer has rung: it expires, is checked, or the timer is set anew.
+    fn slot_is_due(&mut self, index: u32, now: Time) {
+        self.slot(index).timer = Time::NEVER;
+        let slot = &self.slots[index as usize];
+        if slot.state != State::Idle {
+            return;
+        }
+        if now >= slot.expires && self.expire(index, now) {
+            return;
+        }
+        let check_at = self.check_at(index);
+        if now >= check_at && self.gate == Gate::Open {
+            return self.clean(index, State::Checking(Check::Periodic));
+        }
+        self.set_expiry_after(index, now);
+    }
+
+    /// Destroys an idle slot whose time is over; `false` if it is needed as part of the minimum idle.
+    pub(super) fn expire(&mut self, index: u32, now: Time) -> bool {
+        let slot = &self.slots[index as usize];
+        let group = &self.groups[slot.group as usize];
+        if now >= slot.lifetime_end {
+            self.destroy(index, Reason::MaxLifetime);
+            return true;
+        }
+        let spare = group.idle_count() > self.rules.min_idle_per_key;
+        if spare {
+            self.destroy(index, Reason::IdleTimeout);
+        }
+        spare
+    }
+
+    /// Notes when an idle slot expires, and sets its timer.
+    #[inline]
+    pub(super) fn set_expiry(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        slot.expires = slot.idle_since.after(self.rules.idle_timeout).min(slot.lifetime_end);
+        let due = slot.expires.min(self.check_at(index));
+        self.set_timer(index, due);
+    }
+
+    /// When an idle slot's turn for a periodic check comes.
+    #[inline]
+    fn check_at(&self, index: u32) -> Time {
+        let slot = &self.slots[index as usize];
+        slot.known_good.max(slot.idle_since).after(self.rules.check_interval)
+    }
+
+    /// As [`set_expiry`](Ledger::set_expiry), for a slot that outlives its idle timeout as part of
+    /// the minimum idle: it is looked at again one idle timeout later.
+    fn set_expiry_after(&mut self, index: u32, now: Time) {
+        let slot = &mut self.slots[index as usize];
+        if slot.expires <= now {
+            slot.idle_since = now;
+        }
+        self.set_expiry(index);
+    }
+}

@@ -1,0 +1,271 @@
+//! The one way out of every event: who gets freed room, and what the driver is to do next.
+//!
+//! Order of precedence: waiters by age, then the minimum idle, then warm-up.
+
+use std::ops::Bound::{Excluded, Unbounded};
+
+use super::slot::{Origin, State};
+use super::{Gate, Job, Ledger, NIL, Order, Starved};
+use crate::meta::{Reason, ResourceId};
+use crate::time::Time;
+
+/// How many groups that do not fit are looked past for one that does, at most.
+const LOOK_PAST: u32 = 64;
+
+/// Room that destroys under way will free, and that is spoken for already.
+#[derive(Clone, Copy, Default)]
+struct Spoken {
+    slots: u32,
+    cost: u64,
+}
+
+impl Ledger {
+    #[inline]
+    pub(super) fn dispatch(&mut self, now: Time) {
+        if self.dirty {
+            self.dispatch_now(now);
+        }
+    }
+
+    fn dispatch_now(&mut self, now: Time) {
+        self.dispatches += 1;
+        self.starved = None;
+        if self.gate == Gate::Open {
+            self.create_for_waiters();
+            if self.hungry.is_empty() {
+                self.refill(now);
+                self.warm_up();
+            }
+        }
+        self.start_cleaning(now);
+        self.start_destroying();
+        self.dirty = false;
+    }
+
+    /// Starts creations for waiters, oldest first; makes room by evicting idle slots of other keys.
+    fn create_for_waiters(&mut self) {
+        let mut spoken = Spoken::default();
+        let mut last = (0, 0);
+        let mut looked_past = 0;
+        while self.creating() < self.rules.max_creating {
+            let Some(&(ticket, group)) = self.hungry.range((Excluded(last), Unbounded)).next() else {
+                return;
+            };
+            last = (ticket, group);
+            let (cost, spoken_in) = {
+                let record = &self.groups[group as usize];
+                (record.cost, record.spoken_in)
+            };
+            if spoken_in == self.dispatches {
+                continue;
+            }
+            if self.fits_beside(cost, spoken) {
+                if self.starved.is_some() {
+                    if self.is_overdue() {
+                        return;
+                    }
+                    self.count_pass();
+                }
+                self.start_creation(group, Origin::Demand);
+            } else if self.make_room(group, &mut spoken) {
+                let dispatch = self.dispatches;
+                self.group(group).spoken_in = dispatch;
+            } else {
+                self.note_starved(group);
+                looked_past += 1;
+                if cost <= self.least_cost || looked_past > LOOK_PAST || self.is_overdue() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reserves room for the waiters of a group out of what destroys under way will free, evicting
+    /// as needed; with surge their creations start at once. `false`: there is no room for the first.
+    fn make_room(&mut self, group: u32, spoken: &mut Spoken) -> bool {
+        let cost = self.groups[group as usize].cost;
+        let wants = self.wants(group).min(self.rules.max_creating - self.creating());
+        for nth in 0..wants {
+            if !self.will_fit(cost, *spoken) && !self.evict_for(cost, *spoken) {
+                return nth > 0;
+            }
+            if self.fits_beside(cost, *spoken) {
+                self.start_creation(group, Origin::Demand);
+            } else {
+                spoken.slots += 1;
+                spoken.cost += cost;
+            }
+        }
+        true
+    }
+
+    fn note_starved(&mut self, group: u32) {
+        if self.starved.is_none() {
+            let waiter = self.groups[group as usize].uncovered;
+            let ticket = self.waiters[waiter as usize].ticket;
+            self.starved = Some(Starved { ticket, waiter });
+        }
+    }
+
+    /// Evicts least recently used idle slots until one of `cost` will fit; none if all together
+    /// would not do.
+    fn evict_for(&mut self, cost: u64, spoken: Spoken) -> bool {
+        let idle = self.totals.counts[State::Idle.kind()];
+        let slots_left = self.serving() - idle + spoken.slots;
+        let cost_left = self.totals.cost_serving - self.totals.cost_idle + spoken.cost;
+        if slots_left >= self.rules.max_total || cost_left.saturating_add(cost) > self.rules.max_cost {
+            return false;
+        }
+        while !self.will_fit(cost, spoken) {
+            match self.oldest_evictable() {
+                NIL => return false,
+                oldest => self.destroy(oldest, Reason::Evicted),
+            }
+        }
+        true
+    }
+
+    /// The least recently used idle slot of a key without waiters: a key with waiters has idle
+    /// slots only while they wait for a check.
+    fn oldest_evictable(&self) -> u32 {
+        let mut index = self.by_age.head;
+        while index != NIL {
+            let slot = &self.slots[index as usize];
+            let has_waiters = !self.groups[slot.group as usize].waiters.is_empty();
+            if slot.state == State::Idle && !has_waiters {
+                break;
+            }
+            index = slot.by_age.next;
+        }
+        index
+    }
+
+    /// Refills groups below their minimum idle, within what room there is.
+    fn refill(&mut self, now: Time) {
+        let mut last = None;
+        loop {
+            let next = match last {
+                None => self.lean.first().copied(),
+                Some(last) => self.lean.range((Excluded(last), Unbounded)).next().copied(),
+            };
+            let Some(group) = next else { return };
+            last = Some(group);
+            if self.groups[group as usize].refill_after > now {
+                continue;
+            }
+            while self.lacks(group) > 0 {
+                let crowded = self.totals.counts[State::Idle.kind()] >= self.rules.max_idle;
+                if crowded || !self.may_start(self.groups[group as usize].cost) {
+                    return;
+                }
+                self.start_creation(group, Origin::MinIdle);
+            }
+        }
+    }
+
+    /// Starts creations that `warm` asked for; says so where there is no room for one.
+    fn warm_up(&mut self) {
+        while let Some(&(group, call)) = self.warming.front() {
+            let record = &self.groups[group as usize];
+            let idle = record.idle_count() + record.hopeful;
+            let full = record.serving() >= self.rules.max_per_key
+                || idle >= self.rules.max_idle_per_key
+                || !self.will_fit(record.cost, Spoken::default());
+            let may_start = self.may_start(record.cost) && self.room_for_key(record) > 0;
+            if !full && !may_start {
+                return;
+            }
+            self.warming.pop_front();
+            self.group(group).pins -= 1;
+            match full {
+                true => {
+                    self.out.news = true;
+                    self.out.unmet_warm.push(call);
+                    self.refresh(group);
+                }
+                false => self.start_creation(group, Origin::Warm(call)),
+            }
+        }
+    }
+
+    fn start_creation(&mut self, group: u32, origin: Origin) {
+        let index = self.add_slot(group, origin);
+        self.hope(index, true);
+        let slot = self.slot(index);
+        slot.running = true;
+        let id = slot.id;
+        self.out.news = true;
+        self.out.orders.push_back(Order { id, job: Job::Create });
+        self.refresh(group);
+    }
+
+    /// Orders recycles and checks up to `max_recycling`. What is not worth it any more is destroyed.
+    fn start_cleaning(&mut self, now: Time) {
+        while self.cleaning < self.rules.max_recycling {
+            let Some(id) = self.to_clean.pop_front() else { return };
+            let Some(job) = self.cleaning_job(id) else { continue };
+            let index = id.slot();
+            if let Some(reason) = self.unfit(index, now) {
+                self.destroy(index, reason);
+                continue;
+            }
+            self.slot(index).running = true;
+            self.cleaning += 1;
+            self.out.news = true;
+            self.out.orders.push_back(Order { id, job });
+        }
+    }
+
+    /// What a queued slot is still waiting for; `None` if it was destroyed meanwhile.
+    fn cleaning_job(&self, id: ResourceId) -> Option<Job> {
+        match self.find(id)?.state {
+            State::Recycling => Some(Job::Recycle),
+            State::Checking(_) => Some(Job::Check),
+            _ => None,
+        }
+    }
+
+    fn start_destroying(&mut self) {
+        while self.destroying < self.rules.max_destroying {
+            let Some(id) = self.to_destroy.pop_front() else { return };
+            let Some(State::Destroying(reason)) = self.find(id).map(|slot| slot.state) else { continue };
+            self.slot(id.slot()).running = true;
+            self.destroying += 1;
+            self.out.news = true;
+            self.out.orders.push_back(Order { id, job: Job::Destroy(reason) });
+        }
+    }
+
+    fn creating(&self) -> u32 {
+        self.totals.counts[State::Creating.kind()]
+    }
+
+    /// Slots that serve or will: all but those on their way out.
+    pub(super) fn serving(&self) -> u32 {
+        self.slots.len() as u32 - self.totals.counts[State::Destroying(Reason::Closed).kind()]
+    }
+
+    /// Whether a creation for nobody in particular may start.
+    fn may_start(&self, cost: u64) -> bool {
+        self.creating() < self.rules.max_creating && self.fits_now(cost)
+    }
+
+    /// Whether one more slot of `cost` fits now.
+    pub(super) fn fits_now(&self, cost: u64) -> bool {
+        self.fits_beside(cost, Spoken::default())
+    }
+
+    /// Whether one more slot of `cost` fits now, without taking room that is spoken for.
+    fn fits_beside(&self, cost: u64, spoken: Spoken) -> bool {
+        let live = self.slots.len() as u32;
+        live < self.rules.max_total.saturating_add(self.rules.max_surge)
+            && self.totals.cost.saturating_add(cost) <= self.rules.max_cost
+            && self.will_fit(cost, spoken)
+    }
+
+    /// Whether one more slot of `cost` fits once the destroys under way are complete.
+    fn will_fit(&self, cost: u64, spoken: Spoken) -> bool {
+        self.serving() + spoken.slots < self.rules.max_total
+            && (self.totals.cost_serving + spoken.cost).saturating_add(cost) <= self.rules.max_cost
+    }
+}

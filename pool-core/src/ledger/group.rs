@@ -1,0 +1,86 @@
+//! One group: everything the ledger knows about one key.
+
+use super::list::{List, NIL};
+use super::slot::State;
+use crate::time::Time;
+
+/// No ticket: the group is not in the set of the hungry.
+pub(crate) const NOT_HUNGRY: u64 = u64::MAX;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub(crate) cost: u64,
+    /// Slots by kind of state.
+    pub(crate) counts: [u32; State::KINDS],
+    /// Idle slots, and those that a periodic check has in hand; least recently used first.
+    pub(crate) idle: List,
+    /// In order of arrival.
+    pub(crate) waiters: List,
+    /// How many slots will probably serve a waiter soon.
+    pub(crate) hopeful: u32,
+    /// How many waiters, from the head, are covered by hopeful slots.
+    pub(crate) covered: u32,
+    /// The first waiter that is not covered: the one a new creation would be for.
+    pub(crate) uncovered: u32,
+    /// The ticket under which the group stands in the set of the hungry.
+    pub(crate) hungry_at: u64,
+    /// Stands in the set of those below their minimum idle.
+    pub(crate) lean: bool,
+    /// Slots of earlier generations are not used again.
+    pub(crate) valid_from: u64,
+    /// The minimum idle is not refilled before this, after failures.
+    pub(crate) refill_after: Time,
+    pub(crate) refill_failures: u32,
+    /// How many entries of the warm-up queue name it.
+    pub(crate) pins: u32,
+    /// The last dispatch in which room was spoken for on its behalf.
+    pub(crate) spoken_in: u64,
+}
+
+impl Group {
+    pub(crate) fn new(cost: u64) -> Group {
+        Group {
+            cost,
+            counts: [0; State::KINDS],
+            idle: List::EMPTY,
+            waiters: List::EMPTY,
+            hopeful: 0,
+            covered: 0,
+            uncovered: NIL,
+            hungry_at: NOT_HUNGRY,
+            lean: false,
+            valid_from: 0,
+            refill_after: Time::ZERO,
+            refill_failures: 0,
+            pins: 0,
+            spoken_in: 0,
+        }
+    }
+
+    /// All slots.
+    pub(crate) fn live(&self) -> u32 {
+        self.counts.iter().sum()
+    }
+
+    /// Slots that serve, or will: all but those on their way out.
+    pub(crate) fn serving(&self) -> u32 {
+        self.counts[..State::KINDS - 1].iter().sum()
+    }
+
+    pub(crate) fn creating(&self) -> u32 {
+        self.counts[State::Creating.kind()]
+    }
+
+    pub(crate) fn idle_count(&self) -> u32 {
+        self.counts[State::Idle.kind()]
+    }
+
+    /// Waiters that no slot in the making will serve.
+    pub(crate) fn uncovered_waiters(&self) -> u32 {
+        self.waiters.len - self.covered
+    }
+
+    pub(crate) fn is_unused(&self) -> bool {
+        self.pins == 0 && self.waiters.is_empty() && self.counts == [0; State::KINDS]
+    }
+}

@@ -1,0 +1,390 @@
+//! Events of callers: acquire, pick up, cancel, return, detach.
+
+use std::panic::Location;
+
+use super::list::NIL;
+use super::slot::{Check, Origin, State};
+use super::waiter::Fate;
+use super::{Gate, Ledger};
+use crate::meta::Reason;
+use crate::time::{Span, Time};
+
+/// The answer to an acquire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Acquired {
+    /// This slot is the caller's.
+    Ready(u32),
+    /// The caller has this place in the queue.
+    Queued(u32),
+    TooManyWaiters,
+    TooCostly,
+    Closed,
+}
+
+/// What a returning lease says of its resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Ready,
+    Recycle,
+    Destroy(Reason),
+}
+
+impl Ledger {
+    /// Takes an idle slot that is ready without a check; never waits, never creates.
+    #[inline]
+    pub(crate) fn try_acquire(
+        &mut self,
+        group: u32,
+        now: Time,
+        location: &'static Location<'static>,
+    ) -> Option<u32> {
+        if self.gate != Gate::Open || !self.groups[group as usize].waiters.is_empty() {
+            return None;
+        }
+        let slot = self.take_ready(group, now)?;
+        self.lend(slot, now, location);
+        self.counters.acquired_ready += 1;
+        self.dispatch(now);
+        Some(slot)
+    }
+
+    /// Takes an idle slot or a place in the queue. `deadline` is the caller's own, if it has one,
+    /// else `common`, which grows from call to call.
+    pub(crate) fn acquire(
+        &mut self,
+        group: u32,
+        deadline: Option<Time>,
+        common: Time,
+        now: Time,
+        location: &'static Location<'static>,
+    ) -> Acquired {
+        if self.gate == Gate::Closed {
+            self.bury(group);
+            return Acquired::Closed;
+        }
+        if let Some(slot) = self.try_acquire(group, now, location) {
+            return Acquired::Ready(slot);
+        }
+        if let Some(refusal) = self.refusal(group) {
+            self.refresh(group);
+            self.dispatch(now);
+            return refusal;
+        }
+        let waiter = self.enqueue(group, deadline.unwrap_or(common), deadline.is_some(), location);
+        self.serve(group, now);
+        self.dispatch(now);
+        Acquired::Queued(waiter)
+    }
+
+    fn refusal(&mut self, group: u32) -> Option<Acquired> {
+        if self.groups[group as usize].cost > self.rules.max_cost {
+            return Some(Acquired::TooCostly);
+        }
+        if self.waiting >= self.rules.max_waiters {
+            self.counters.refused += 1;
+            return Some(Acquired::TooManyWaiters);
+        }
+        None
+    }
+
+    /// The slot that is promised to `waiter` becomes its lease.
+    pub(crate) fn pick_up(&mut self, waiter: u32, now: Time) -> Option<u32> {
+        let Fate::Granted(slot) = self.fate(waiter) else { return None };
+        let location = self.waiters.remove(waiter as usize).location;
+        self.slot(slot).waiter = NIL;
+        self.lend(slot, now, location);
+        self.counters.acquired_waited += 1;
+        Some(slot)
+    }
+
+    /// A waiter whose fate was bad news has heard it.
+    pub(crate) fn dismiss(&mut self, waiter: u32) {
+        self.waiters.remove(waiter as usize);
+    }
+
+    /// A waiter goes away; what was promised to it goes to the next.
+    pub(crate) fn cancel(&mut self, waiter: u32, now: Time) {
+        let fate = self.fate(waiter);
+        if fate == Fate::Waiting {
+            self.dequeue(waiter);
+        }
+        let group = self.waiters.remove(waiter as usize).group;
+        match fate {
+            Fate::Waiting => {
+                self.counters.cancelled += 1;
+                self.refresh(group);
+            }
+            Fate::Granted(slot) => {
+                self.counters.cancelled += 1;
+                self.slot(slot).waiter = NIL;
+                self.make_ready(slot, now);
+            }
+            _ => {}
+        }
+        self.dispatch(now);
+    }
+
+    /// A lease comes back.
+    #[inline]
+    pub(crate) fn give_back(&mut self, slot: u32, verdict: Verdict, now: Time) {
+        self.counters.returned += 1;
+        match verdict {
+            Verdict::Ready if self.must_check_for_next(slot) => {
+                self.clean(slot, State::Checking(Check::BeforeHandOut));
+            }
+            Verdict::Ready => self.make_ready(slot, now),
+            Verdict::Destroy(reason) => self.destroy(slot, reason),
+            Verdict::Recycle => self.recycle(slot, now),
+        }
+        self.dispatch(now);
+    }
+
+    /// Where every hand-out needs a check, one straight to the next waiter does, too.
+    #[inline]
+    fn must_check_for_next(&self, slot: u32) -> bool {
+        self.rules.check_after == Span::ZERO
+            && !self.groups[self.slots[slot as usize].group as usize].waiters.is_empty()
+    }
+
+    /// Whether it is worth keeping is decided before it is recycled.
+    fn recycle(&mut self, slot: u32, now: Time) {
+        match self.unfit(slot, now).or_else(|| self.unwanted(slot)) {
+            Some(reason) => self.destroy(slot, reason),
+            None => self.clean(slot, State::Recycling),
+        }
+    }
+
+    /// A lease leaves the pool with its resource, for ever.
+    pub(crate) fn detach(&mut self, slot: u32, now: Time) {
+        self.counters.detached += 1;
+        self.counters.returned += 1;
+        self.free_slot(slot);
+        self.dispatch(now);
+    }
+
+    /// Takes in a resource that the user brings, if there is room.
+    pub(crate) fn insert(&mut self, group: u32, lifetime_end: Time, now: Time) -> Option<u32> {
+        let record = &self.groups[group as usize];
+        let room = self.fits_now(record.cost) && record.serving() < self.rules.max_per_key;
+        if self.gate == Gate::Closed || !room {
+            self.bury(group);
+            return None;
+        }
+        let index = self.add_slot(group, Origin::Inserted);
+        self.counters.inserted += 1;
+        self.born(index, lifetime_end, now);
+        self.dispatch(now);
+        Some(index)
+    }
+
+    #[inline]
+    fn lend(&mut self, index: u32, now: Time, location: &'static Location<'static>) {
+        self.set_state(index, State::Leased);
+        let slot = self.slot(index);
+        slot.uses += 1;
+        slot.leased_since = now;
+        slot.leased_at = Some(location);
+        let group = slot.group;
+        if self.rules.min_idle_per_key > 0 {
+            self.refresh(group);
+        }
+    }
+
+    /// The next idle slot of the group that needs no check, out of the lists. Expired ones on the
+    /// way are destroyed.
+    #[inline]
+    fn take_ready(&mut self, group: u32, now: Time) -> Option<u32> {
+        let index = self.next_idle(group, now)?;
+        if self.needs_check(index, now) {
+            return None;
+        }
+        self.unlink(index);
+        Some(index)
+    }
+
+    /// The idle slot to use next. Those in the hands of a periodic check are passed over.
+    #[inline]
+    fn next_idle(&mut self, group: u32, now: Time) -> Option<u32> {
+        let lifo = self.rules.lifo;
+        let list = self.groups[group as usize].idle;
+        let mut index = if lifo { list.tail } else { list.head };
+        while index != NIL {
+            let slot = &self.slots[index as usize];
+            let link = slot.by_key;
+            if slot.state == State::Idle {
+                match now >= slot.expires && self.expire(index, now) {
+                    false => return Some(index),
+                    true => {}
+                }
+            }
+            index = if lifo { link.prev } else { link.next };
+        }
+        None
+    }
+
+    #[inline]
+    fn needs_check(&self, index: u32, now: Time) -> bool {
+        let slot = &self.slots[index as usize];
+        now.is_past(self.rules.check_after, slot.known_good.max(slot.idle_since))
+    }
+
+    /// Gives idle slots of a group to its waiters: at once those that are ready, the others after
+    /// a check, but no more checks than there are waiters.
+    pub(super) fn serve(&mut self, group: u32, now: Time) {
+        self.refresh(group);
+        while self.gate == Gate::Open {
+            let record = &self.groups[group as usize];
+            if record.waiters.is_empty() {
+                return;
+            }
+            let covered = record.uncovered_waiters() == 0;
+            let Some(index) = self.next_idle(group, now) else { return };
+            if !self.needs_check(index, now) {
+                self.unlink(index);
+                self.grant(index);
+            } else if covered {
+                return;
+            } else {
+                self.clean(index, State::Checking(Check::BeforeHandOut));
+            }
+        }
+    }
+
+    /// Promises a slot to the head of its group's queue.
+    pub(super) fn grant(&mut self, index: u32) {
+        let group = self.slots[index as usize].group;
+        let waiter = self.groups[group as usize].waiters.head;
+        self.settle(waiter, Fate::Granted(index));
+        self.set_state(index, State::Granted);
+        self.slot(index).waiter = waiter;
+        self.refresh(group);
+    }
+
+    /// A slot is ready: for the oldest waiter of its key, for the room that an older waiter of
+    /// another key needs, or to be idle.
+    #[inline]
+    pub(super) fn make_ready(&mut self, index: u32, now: Time) {
+        self.hope(index, false);
+        if let Some(reason) = self.unfit(index, now) {
+            return self.destroy(index, reason);
+        }
+        let group = self.slots[index as usize].group;
+        let waiters = self.groups[group as usize].waiters;
+        if waiters.is_empty() || self.gate != Gate::Open {
+            return self.become_idle(index, now);
+        }
+        if self.passes_an_older(waiters.head) {
+            if self.is_overdue() {
+                return self.destroy(index, Reason::Evicted);
+            }
+            self.count_pass();
+        }
+        self.unlink(index);
+        self.grant(index);
+    }
+
+    /// Whether giving a resource to `waiter` passes an older waiter of another key.
+    fn passes_an_older(&self, waiter: u32) -> bool {
+        self.starved.is_some_and(|starved| starved.ticket < self.waiters[waiter as usize].ticket)
+    }
+
+    pub(super) fn count_pass(&mut self) {
+        self.passes += 1;
+        self.counters.overtakes += 1;
+    }
+
+    /// Whether the oldest waiter without room was passed as often as it has to bear.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.starved.is_some_and(|starved| {
+            let passes = self.passes - self.waiters[starved.waiter as usize].passes_before;
+            passes >= self.rules.max_overtakes
+        })
+    }
+
+    /// Why a slot must not be used again.
+    #[inline]
+    pub(super) fn unfit(&self, index: u32, now: Time) -> Option<Reason> {
+        let slot = &self.slots[index as usize];
+        let group = &self.groups[slot.group as usize];
+        if self.gate == Gate::Closed {
+            Some(Reason::Closed)
+        } else if slot.gone {
+            Some(Reason::Gone)
+        } else if slot.generation < group.valid_from.max(self.valid_from) {
+            Some(Reason::Invalidated)
+        } else if slot.uses >= self.rules.max_uses {
+            Some(Reason::MaxUses)
+        } else if now >= slot.lifetime_end {
+            Some(Reason::MaxLifetime)
+        } else if self.is_over_limit(group) {
+            Some(Reason::Shrunk)
+        } else {
+            None
+        }
+    }
+
+    /// Why nobody would have a use for a returned slot, even clean.
+    fn unwanted(&self, index: u32) -> Option<Reason> {
+        let waiters = self.groups[self.slots[index as usize].group as usize].waiters;
+        if !waiters.is_empty() {
+            return (self.passes_an_older(waiters.head) && self.is_overdue()).then_some(Reason::Evicted);
+        }
+        let none_idle = self.rules.max_idle == 0 || self.rules.max_idle_per_key == 0;
+        none_idle.then_some(Reason::IdleLimit)
+    }
+
+    /// The limits became smaller than what there is.
+    #[inline]
+    fn is_over_limit(&self, group: &super::Group) -> bool {
+        let serving = self.serving();
+        serving > self.rules.max_total
+            || self.totals.cost_serving > self.rules.max_cost
+            || (self.rules.max_per_key < self.rules.max_total && group.serving() > self.rules.max_per_key)
+    }
+
+    #[inline]
+    fn become_idle(&mut self, index: u32, now: Time) {
+        if !self.slots[index as usize].linked {
+            self.slot(index).idle_since = now;
+            self.link(index);
+        }
+        self.set_state(index, State::Idle);
+        self.set_expiry(index);
+        self.trim_idle(index);
+        if self.starved.is_some() {
+            self.dirty = true;
+        }
+    }
+
+    /// Keeps the idle limits: the least recently used goes.
+    #[inline]
+    fn trim_idle(&mut self, index: u32) {
+        let group = self.slots[index as usize].group;
+        let record = &self.groups[group as usize];
+        if record.idle_count() > self.rules.max_idle_per_key {
+            let oldest = self.oldest_idle_of(record.idle.head);
+            self.destroy(oldest, Reason::IdleLimit);
+        } else if self.totals.counts[State::Idle.kind()] > self.rules.max_idle {
+            let oldest = self.oldest_idle();
+            self.destroy(oldest, Reason::IdleLimit);
+        } else if self.rules.min_idle_per_key > 0 {
+            self.refresh(group);
+        }
+    }
+
+    /// From the head of a group's list: the first that is idle and not in the hands of a check.
+    pub(super) fn oldest_idle_of(&self, mut index: u32) -> u32 {
+        while index != NIL && self.slots[index as usize].state != State::Idle {
+            index = self.slots[index as usize].by_key.next;
+        }
+        index
+    }
+
+    pub(super) fn oldest_idle(&self) -> u32 {
+        let mut index = self.by_age.head;
+        while index != NIL && self.slots[index as usize].state != State::Idle {
+            index = self.slots[index as usize].by_age.next;
+        }
+        index
+    }
+}

@@ -1,0 +1,75 @@
+//! Doubly linked lists through the entries of a slab: O(1) insertion and removal by index.
+
+use slab::Slab;
+
+/// The index that means "none".
+pub(crate) const NIL: u32 = u32::MAX;
+
+/// An entry's neighbours in one list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) prev: u32,
+    pub(crate) next: u32,
+}
+
+impl Link {
+    pub(crate) const UNLINKED: Link = Link { prev: NIL, next: NIL };
+}
+
+/// An entry that can be in the list `LIST`; one type can be in several lists at once.
+pub(crate) trait Linked<const LIST: u8> {
+    fn link(&self) -> &Link;
+    fn link_mut(&mut self) -> &mut Link;
+}
+
+/// The ends of a list whose links live in the entries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List {
+    pub(crate) head: u32,
+    pub(crate) tail: u32,
+    pub(crate) len: u32,
+}
+
+impl List {
+    pub(crate) const EMPTY: List = List { head: NIL, tail: NIL, len: 0 };
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn push_back<const LIST: u8, T: Linked<LIST>>(&mut self, entries: &mut Slab<T>, index: u32) {
+        let prev = self.tail;
+        *entries[index as usize].link_mut() = Link { prev, next: NIL };
+        match prev {
+            NIL => self.head = index,
+            _ => entries[prev as usize].link_mut().next = index,
+        }
+        self.tail = index;
+        self.len += 1;
+    }
+
+    pub(crate) fn push_front<const LIST: u8, T: Linked<LIST>>(&mut self, entries: &mut Slab<T>, index: u32) {
+        let next = self.head;
+        *entries[index as usize].link_mut() = Link { prev: NIL, next };
+        match next {
+            NIL => self.tail = index,
+            _ => entries[next as usize].link_mut().prev = index,
+        }
+        self.head = index;
+        self.len += 1;
+    }
+
+    pub(crate) fn remove<const LIST: u8, T: Linked<LIST>>(&mut self, entries: &mut Slab<T>, index: u32) {
+        let Link { prev, next } = *entries[index as usize].link();
+        match prev {
+            NIL => self.head = next,
+            _ => entries[prev as usize].link_mut().next = next,
+        }
+        match next {
+            NIL => self.tail = prev,
+            _ => entries[next as usize].link_mut().prev = prev,
+        }
+        *entries[index as usize].link_mut() = Link::UNLINKED;
+        self.len -= 1;
+    }
+}

@@ -1,0 +1,161 @@
+//! One slot: the ledger's record of one resource, from the start of its creation to its end.
+
+use std::panic::Location;
+
+use super::list::{Link, Linked, NIL};
+use crate::meta::{Reason, ResourceId};
+use crate::time::Time;
+
+/// Where a resource is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// The manager makes it.
+    Creating,
+    /// Ready for anyone.
+    Idle,
+    /// Promised to a waiter that has not picked it up yet.
+    Granted,
+    /// With a user.
+    Leased,
+    /// Being cleaned, or queued for it.
+    Recycling,
+    /// Being checked, or queued for it.
+    Checking(Check),
+    /// Being destroyed, or queued for it.
+    Destroying(Reason),
+}
+
+impl State {
+    pub(crate) const KINDS: usize = 7;
+
+    pub(crate) const fn kind(self) -> usize {
+        match self {
+            State::Creating => 0,
+            State::Idle => 1,
+            State::Granted => 2,
+            State::Leased => 3,
+            State::Recycling => 4,
+            State::Checking(_) => 5,
+            State::Destroying(_) => 6,
+        }
+    }
+}
+
+/// What a health check is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// It was idle for long and somebody wants it.
+    BeforeHandOut,
+    /// It has just been recycled for the n-th time.
+    AtReturn,
+    /// It is idle, and its turn has come. It keeps its place among the idle.
+    Periodic,
+}
+
+/// On whose behalf a creation was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// For a waiter.
+    Demand,
+    /// To keep a minimum idle.
+    MinIdle,
+    /// For a call of `warm`, named by its number.
+    Warm(u64),
+    /// The user brought it.
+    Inserted,
+}
+
+/// The lists a slot can be in.
+pub(crate) const BY_KEY: u8 = 0;
+pub(crate) const BY_AGE: u8 = 1;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) id: ResourceId,
+    pub(crate) group: u32,
+    pub(crate) cost: u64,
+    pub(crate) state: State,
+    pub(crate) origin: Origin,
+    /// The generation that was valid when the creation started.
+    pub(crate) generation: u64,
+    pub(crate) uses: u64,
+    pub(crate) recycles: u64,
+    pub(crate) created: Time,
+    /// When it last became idle through use; a periodic check does not count as use.
+    pub(crate) idle_since: Time,
+    /// When it was last known to be healthy: created, recycled or checked.
+    pub(crate) known_good: Time,
+    /// When its lifetime ends, jitter included.
+    pub(crate) lifetime_end: Time,
+    /// When it must no longer be handed out, as long as it stays idle.
+    pub(crate) expires: Time,
+    /// The timer that is set for it; never later than what is due, often earlier.
+    pub(crate) timer: Time,
+    /// Somebody said that it is dead.
+    pub(crate) gone: bool,
+    /// It will probably serve the next waiter: creating, recycling or checking, and not overdue.
+    pub(crate) hopeful: bool,
+    /// It is in the two lists of idle slots.
+    pub(crate) linked: bool,
+    /// An order for it was given and has not been answered.
+    pub(crate) running: bool,
+    /// Its destroy passed its deadline, and quarantine is full.
+    pub(crate) stuck: bool,
+    /// The waiter it is promised to.
+    pub(crate) waiter: u32,
+    pub(crate) leased_since: Time,
+    pub(crate) leased_at: Option<&'static Location<'static>>,
+    pub(crate) by_key: Link,
+    pub(crate) by_age: Link,
+}
+
+impl Slot {
+    pub(crate) fn new(id: ResourceId, group: u32, cost: u64, origin: Origin, generation: u64) -> Slot {
+        Slot {
+            id,
+            group,
+            cost,
+            state: State::Creating,
+            origin,
+            generation,
+            uses: 0,
+            recycles: 0,
+            created: Time::ZERO,
+            idle_since: Time::ZERO,
+            known_good: Time::ZERO,
+            lifetime_end: Time::NEVER,
+            expires: Time::NEVER,
+            timer: Time::NEVER,
+            gone: false,
+            hopeful: false,
+            linked: false,
+            running: false,
+            stuck: false,
+            waiter: NIL,
+            leased_since: Time::ZERO,
+            leased_at: None,
+            by_key: Link::UNLINKED,
+            by_age: Link::UNLINKED,
+        }
+    }
+}
+
+impl Linked<BY_KEY> for Slot {
+    fn link(&self) -> &Link {
+        &self.by_key
+    }
+
+    fn link_mut(&mut self) -> &mut Link {
+        &mut self.by_key
+    }
+}
+
+impl Linked<BY_AGE> for Slot {
+    fn link(&self) -> &Link {
+        &self.by_age
+    }
+
+    fn link_mut(&mut self) -> &mut Link {
+        &mut self.by_age
+    }
+}

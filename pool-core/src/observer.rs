@@ -1,0 +1,35 @@
+//! [`Observer`]: a user's eyes on the pool, without cost where they are closed.
+
+use std::time::Duration;
+
+use crate::error::Phase;
+use crate::meta::{Reason, ResourceId};
+
+/// Sees what happens in a pool, as it happens.
+///
+/// Static dispatch: `()` observes nothing and costs nothing. Methods run on the thread on which the
+/// event happened, never under the pool's lock; they must not block. A panic in one is contained.
+pub trait Observer: Send + Sync + 'static {
+    /// A lease was given out; `waited` says whether its caller had to queue.
+    fn acquired(&self, _id: ResourceId, _waited: bool) {}
+    /// A lease came back.
+    fn returned(&self, _id: ResourceId) {}
+    /// A creation was complete after `took`, all attempts together.
+    fn created(&self, _id: ResourceId, _took: Duration) {}
+    /// A creation failed for good.
+    fn create_failed(&self, _id: ResourceId, _error: &str, _took: Duration) {}
+    /// A recycle ended; `failed` says why the resource is destroyed, if it is.
+    fn recycled(&self, _id: ResourceId, _failed: Option<Reason>, _took: Duration) {}
+    /// A health check ended; `failed` says why the resource is destroyed, if it is.
+    fn checked(&self, _id: ResourceId, _failed: Option<Reason>, _took: Duration) {}
+    /// A resource was destroyed.
+    fn destroyed(&self, _id: ResourceId, _reason: Reason, _took: Duration) {}
+    /// A destroy missed its deadline.
+    fn abandoned(&self, _id: ResourceId, _reason: Reason) {}
+    /// A caller's deadline passed.
+    fn timed_out(&self, _phase: Phase) {}
+    /// One poll of a manager's future held its thread for `held`.
+    fn blocked(&self, _id: ResourceId, _call: &'static str, _held: Duration) {}
+}
+
+impl Observer for () {}

@@ -1,0 +1,86 @@
+//! Calls of [`Pool::warm`](crate::Pool::warm) that are under way.
+
+use std::collections::HashMap;
+use std::task::Waker;
+
+use crate::error::CreateFailure;
+
+/// What a call of [`Pool::warm`](crate::Pool::warm) achieved. What succeeded stays, whatever failed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct WarmReport<E> {
+    /// How many resources were made.
+    pub inserted: usize,
+    /// How many were idle already.
+    pub already_there: usize,
+    /// Why the others could not be made, one entry each.
+    pub failures: Vec<CreateFailure<E>>,
+}
+
+struct WarmCall<E> {
+    missing: usize,
+    report: WarmReport<E>,
+    waker: Option<Waker>,
+}
+
+pub(crate) struct WarmCalls<E> {
+    calls: HashMap<u64, WarmCall<E>>,
+    next: u64,
+}
+
+impl<E> Default for WarmCalls<E> {
+    fn default() -> Self {
+        WarmCalls { calls: HashMap::new(), next: 0 }
+    }
+}
+
+impl<E> WarmCalls<E> {
+    /// A new call for `wanted` resources; how many are there already is told by [`began`](Self::began).
+    pub(crate) fn begin(&mut self, wanted: usize) -> u64 {
+        self.next += 1;
+        let report = WarmReport { inserted: 0, already_there: 0, failures: Vec::new() };
+        self.calls.insert(self.next, WarmCall { missing: wanted, report, waker: None });
+        self.next
+    }
+
+    pub(crate) fn began(&mut self, call: u64, already_there: usize) {
+        if let Some(call) = self.calls.get_mut(&call) {
+            call.missing -= already_there;
+            call.report.already_there = already_there;
+        }
+    }
+
+    pub(crate) fn inserted(&mut self, call: u64) -> Option<Waker> {
+        self.progress(call, |report| report.inserted += 1)
+    }
+
+    pub(crate) fn failed(&mut self, call: u64, failure: CreateFailure<E>) -> Option<Waker> {
+        self.progress(call, |report| report.failures.push(failure))
+    }
+
+    /// A caller that has gone away is not told; its creations go on.
+    fn progress(&mut self, call: u64, note: impl FnOnce(&mut WarmReport<E>)) -> Option<Waker> {
+        let call = self.calls.get_mut(&call)?;
+        call.missing -= 1;
+        note(&mut call.report);
+        if call.missing == 0 { call.waker.take() } else { None }
+    }
+
+    /// The report, once nothing is missing; else `waker` is woken then.
+    pub(crate) fn poll(&mut self, call: u64, waker: Waker) -> Result<WarmReport<E>, Option<Waker>> {
+        let pending = self.calls.get_mut(&call).expect("a call is forgotten by its caller only");
+        if pending.missing > 0 {
+            return Err(pending.waker.replace(waker));
+        }
+        Ok(self.calls.remove(&call).expect("it was there a moment ago").report)
+    }
+
+    /// The caller is gone, or has its report; what is left is the caller's to drop.
+    pub(crate) fn forget(&mut self, call: u64) -> impl Sized + use<E> {
+        self.calls.remove(&call)
+    }
+
+    pub(crate) fn wake_all(&mut self) -> Vec<Waker> {
+        self.calls.values_mut().filter_map(|call| call.waker.take()).collect()
+    }
+}

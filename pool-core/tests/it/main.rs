@@ -1,0 +1,3 @@
+//! The promises of the pool, one test each, named after the promise.
+
+mod life;
