@@ -72,7 +72,7 @@ fn parse_cpus(text: &str) -> Option<Vec<u32>> {
     let mut cpus = Vec::new();
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        cpus.extend(first.parse().ok()?..=last.parse().ok()?);
+        cpus.extend(first.parse::<u32>().ok()?..=last.parse().ok()?);
     }
     Some(cpus)
 }

@@ -241,13 +241,10 @@ pub(crate) async fn start_with_agent(
 pub(crate) async fn accept(lifeline: &Arc<Lifeline>, listener: UnixListener) -> Result<Link, Error> {
     let line = lifeline.clone();
     let closed = move || line.ended(None, "its container has died");
-    let mut life = lifeline.watch();
     let limit = Duration::from_secs(20);
     tokio::select! {
         link = Link::accept(listener, closed) => link,
-        _ = life.wait_for(|l| l.ended.is_some()) => {
-            Err(Error::crashed(Stage::Agent, lifeline.crash().await))
-        }
+        () = lifeline.death() => Err(Error::crashed(Stage::Agent, lifeline.crash().await)),
         () = tokio::time::sleep(limit) => Err(Error::new(
             Stage::Agent,
             ErrorKind::Timeout(limit),
@@ -271,7 +268,7 @@ async fn start_alone(
     shop.engine.start(id).await?;
     let stdio = Arc::new(tokio::sync::Mutex::new(Some(stdio)));
     let (sender, exit) = watch::channel(None);
-    let (reader, logs, mut life) = (Arc::downgrade(&stdio), logs.clone(), lifeline.watch());
+    let (reader, logs, lifeline) = (Arc::downgrade(&stdio), logs.clone(), lifeline.clone());
     tokio::spawn(async move {
         while let Some(stdio) = reader.upgrade() {
             let mut held = stdio.lock().await;
@@ -284,10 +281,8 @@ async fn start_alone(
             }
         }
         [1, 2].into_iter().for_each(|stream| logs.end(stream));
-        if let Ok(life) = life.wait_for(|l| l.ended.is_some()).await {
-            let code = life.ended.flatten().map(|code| code as i32);
-            sender.send_replace(code);
-        }
+        lifeline.death().await;
+        sender.send_replace(lifeline.now().ended.flatten().map(|code| code as i32));
     });
     Ok((Main::Own { _stdio: stdio }, exit))
 }

@@ -10,7 +10,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::engine::Engine;
@@ -156,11 +155,6 @@ impl Judge {
     fn lease_is_over(&self, label: &str) -> bool {
         self.leases.get(label).is_some_and(|end| *end < self.now)
     }
-}
-
-/// How many leftovers of others were removed so far.
-pub(crate) fn reaped(shop: &Shop) -> u64 {
-    shop.counts.reaped.load(Ordering::Relaxed)
 }
 
 #[cfg(test)]

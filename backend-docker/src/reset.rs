@@ -231,6 +231,6 @@ mod tests {
     #[test]
     fn paths_are_read_from_entries_with_spaces() {
         let found = survey("f 33188 0 0 5 1 2 3 /tmp/a b\nf 17407 0 0 /tmp\nm 1 /x /y\n");
-        assert_eq!(found.paths().collect::<Vec<_>>(), ["/tmp/a b", "/tmp"]);
+        assert_eq!(found.paths().collect::<Vec<_>>(), ["/tmp", "/tmp/a b"]);
     }
 }

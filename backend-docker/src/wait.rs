@@ -137,19 +137,18 @@ impl fmt::Debug for Check {
 /// Waits until a container is ready, it has died, or the time is over.
 pub(crate) async fn until_ready(container: &Container, wait: &Wait, limit: Duration) -> Result<(), Error> {
     let deadline = Instant::now() + limit;
-    let mut life = container.lifeline().watch();
-    let outcome = tokio::select! {
+    let ready = tokio::time::timeout(limit, reached(container, wait, deadline));
+    let result = tokio::select! {
         // A death first: what it caused is less telling.
         biased;
-        _ = life.wait_for(|l| l.ended.is_some()) => Err(None),
-        result = tokio::time::timeout(limit, reached(container, wait, deadline)) => Ok(result),
+        () = container.lifeline().death() => return Err(container.crashed(Stage::Ready).await),
+        result = ready => result,
     };
-    match outcome {
-        Ok(Ok(Ok(()))) => Ok(()),
-        Err(_) => Err(container.crashed(Stage::Ready).await),
+    match result {
+        Ok(Ok(())) => Ok(()),
         // The agent's silence comes before the engine's word about it.
-        Ok(Ok(Err(e))) if *e.kind() == ErrorKind::Missing => Err(container.crashed(Stage::Ready).await),
-        Ok(Ok(Err(e))) if *e.kind() != ErrorKind::NotReady => Err(e),
+        Ok(Err(e)) if *e.kind() == ErrorKind::Missing => Err(container.crashed(Stage::Ready).await),
+        Ok(Err(e)) if *e.kind() != ErrorKind::NotReady => Err(e),
         _ => Err(not_ready(container, wait, limit)),
     }
 }
@@ -265,8 +264,8 @@ async fn ask(address: std::net::SocketAddr, path: &str) -> Option<u16> {
 
 async fn healthy(container: &Container) -> Result<(), Error> {
     let mut life = container.lifeline().watch();
-    let healthy = life.wait_for(|l| l.health.as_deref() == Some("healthy"));
-    healthy.await.map(drop).map_err(|_| Error::new(Stage::Ready, ErrorKind::NotReady, "nobody tells of its health"))
+    let healthy = life.wait_for(|l| l.health.as_deref() == Some("healthy")).await.map(drop);
+    healthy.map_err(|_| Error::new(Stage::Ready, ErrorKind::NotReady, "nobody tells of its health"))
 }
 
 async fn succeeded(container: &Container, argv: &[String]) -> Result<(), Error> {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub(crate) use link::Link;
 pub(crate) use request::{Exit, Killer, Request};
-pub(crate) use streams::{InStream, OutStream};
+pub(crate) use streams::OutStream;
 
 use crate::error::{Error, ErrorKind, Stage};
 

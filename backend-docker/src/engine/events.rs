@@ -47,6 +47,13 @@ impl Lifeline {
         self.state.subscribe()
     }
 
+    /// Waits for its end.
+    pub(crate) async fn death(&self) {
+        let mut life = self.watch();
+        // We hold the sender; the guard must not be held across anything.
+        drop(life.wait_for(|l| l.ended.is_some()).await);
+    }
+
     pub(crate) fn now(&self) -> Life {
         self.state.borrow().clone()
     }

@@ -25,7 +25,7 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 pub(crate) use classify::classify;
 pub(crate) use http::{Address, Http};
-pub(crate) use stream::{Stdio, StdioReader};
+pub(crate) use stream::Stdio;
 
 use crate::error::{Error, ErrorKind, Stage};
 
@@ -65,11 +65,6 @@ impl Engine {
         })?;
         let pulls = Mutex::default();
         Ok(Engine { http: Http { address }, docker, permits: OnceCell::new(), pulls })
-    }
-
-    /// Whether the engine shares this machine's file system, as far as one can tell.
-    pub(crate) fn is_local(&self) -> bool {
-        matches!(self.http.address, Address::Unix(_))
     }
 
     pub(crate) async fn ping(&self) -> Result<(), Error> {

@@ -45,8 +45,9 @@ pub const MIB: u64 = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct ContainerSpec(Arc<Inner>);
 
+/// The fields of a specification. Only this crate can name or read them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Inner {
+pub struct Inner {
     pub(crate) image: String,
     pub(crate) pull: Pull,
     pub(crate) platform: String,
@@ -377,6 +378,7 @@ impl ContainerSpec {
     }
 }
 
+#[doc(hidden)]
 impl std::ops::Deref for ContainerSpec {
     type Target = Inner;
 
