@@ -9,13 +9,14 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use poolyard_core::{Context, Manager, Meta, Reason, ResourceId, Reuse};
 use tokio::sync::Notify;
 
+use crate::history::{Event, History};
 use crate::registry::{Call, Outcome, Registry, Violation, by_hand};
 use crate::script::{Method, Script, Step};
 
@@ -53,6 +54,7 @@ struct Shared<K> {
     registry: Mutex<Registry<K>>,
     script: Mutex<Script>,
     answers: Mutex<Answers<K>>,
+    history: OnceLock<History<K>>,
     /// Told of every change, for [`FakeManager::until`].
     changed: Notify,
 }
@@ -72,6 +74,23 @@ struct Answers<K> {
     describe: Option<Arc<OnDescribe<K>>>,
 }
 
+impl<K> Shared<K> {
+    fn record(&self, event: impl FnOnce() -> Event<K>) {
+        if let Some(history) = self.history.get() {
+            history.record(None, event());
+        }
+    }
+
+    /// Ends a resource.
+    fn destroyed(&self, serial: u64, reason: Reason) {
+        // Recorded first: the place is free only when this call has returned.
+        let id = self.registry.lock().id_of(serial);
+        self.record(|| Event::Destroyed { id });
+        self.registry.lock().destroyed(serial, reason);
+        self.changed.notify_waiters();
+    }
+}
+
 impl FakeManager {
     /// A manager with numbers for keys.
     #[allow(clippy::new_without_default, reason = "only for the default key type")]
@@ -88,6 +107,7 @@ impl<K: FakeKey> FakeManager<K> {
             registry: Mutex::default(),
             script: Mutex::default(),
             answers: Mutex::new(answers),
+            history: OnceLock::new(),
             changed: Notify::new(),
         };
         Self { shared: Arc::new(shared) }
@@ -164,6 +184,17 @@ impl<K: FakeKey> FakeManager<K> {
     /// Says how a resource is described; without it, `fake` and its serial number.
     pub fn on_describe(&self, answer: impl Fn(&FakeResource<K>) -> String + Send + Sync + 'static) -> Self {
         self.shared.answers.lock().describe = Some(Arc::new(answer));
+        self.clone()
+    }
+
+    /// Records creations, recycles and ends into `history` from now on.
+    ///
+    /// # Panics
+    ///
+    /// If the manager already records into a history.
+    pub fn record_into(&self, history: &History<K>) -> Self {
+        let set = self.shared.history.set(history.clone());
+        assert!(set.is_ok(), "the manager already records into a history");
         self.clone()
     }
 
@@ -352,8 +383,7 @@ impl<K> FakeResource<K> {
 
     /// The id that the pool gave it.
     pub fn id(&self) -> ResourceId {
-        let registry = self.shared.registry.lock();
-        registry.live.get(&self.serial).and_then(|entry| entry.id).unwrap_or(by_hand(self.serial))
+        self.shared.registry.lock().id_of(self.serial)
     }
 
     /// The key it was made for, or specialised for.
@@ -436,6 +466,7 @@ struct Running<K> {
     shared: Arc<Shared<K>>,
     index: usize,
     method: Method,
+    id: Option<ResourceId>,
     step: Step,
     outcome: Outcome,
 }
@@ -466,6 +497,11 @@ impl<K> Drop for Running<K> {
             let panicked = std::thread::panicking();
             self.outcome = if panicked { Outcome::Panicked } else { Outcome::Dropped };
         }
+        if let (Method::Create, Some(id)) = (self.method, self.id)
+            && self.outcome != Outcome::Ok
+        {
+            self.shared.record(|| Event::NotCreated { id });
+        }
         self.shared.registry.lock().end_call(self.index, self.outcome);
         self.shared.changed.notify_waiters();
     }
@@ -480,10 +516,11 @@ impl<K: FakeKey> FakeManager<K> {
         cx: Option<&Context>,
         reason: Option<Reason>,
     ) -> Running<K> {
+        let id = cx.map(Context::id);
         let call = Call {
             method,
             key: key.cloned(),
-            id: cx.map(Context::id),
+            id,
             reason,
             attempt: cx.map_or(1, Context::attempt),
             outcome: Outcome::Running,
@@ -491,7 +528,7 @@ impl<K: FakeKey> FakeManager<K> {
         let step = self.shared.script.lock().next(method);
         let index = self.shared.registry.lock().begin_call(call);
         self.shared.changed.notify_waiters();
-        Running { shared: self.shared.clone(), index, method, step, outcome: Outcome::Running }
+        Running { shared: self.shared.clone(), index, method, id, step, outcome: Outcome::Running }
     }
 
     /// Logs a call on a resource and checks that it may be made.
@@ -525,8 +562,12 @@ impl<K: FakeKey> Manager for FakeManager<K> {
     ) -> impl Future<Output = Result<FakeResource<K>, FakeError>> + Send {
         let call = self.begin(Method::Create, Some(key), Some(cx), None);
         self.shared.registry.lock().begin_create(cx.id(), cx.gone());
+        self.shared.record(|| Event::Creating { id: cx.id(), key: key.clone() });
         call.step.at_call();
-        call.play(move || Ok(self.bear(key.clone(), Some(cx.id()))))
+        call.play(move || {
+            self.shared.record(|| Event::Created { id: cx.id() });
+            Ok(self.bear(key.clone(), Some(cx.id())))
+        })
     }
 
     fn recycle(
@@ -540,6 +581,7 @@ impl<K: FakeKey> Manager for FakeManager<K> {
         call.play(move || {
             resource.fail_if_dead(Method::Recycle)?;
             resource.marks.clear();
+            self.shared.record(|| Event::Recycled { id: cx.id() });
             Ok(())
         })
     }
@@ -566,14 +608,13 @@ impl<K: FakeKey> Manager for FakeManager<K> {
         call.step.at_call();
         async move {
             let serial = resource.serial;
+            // An error is impossible here: a step that says so ends the resource all the same.
             let ended = || {
-                self.shared.registry.lock().destroyed(serial, reason);
+                self.shared.destroyed(serial, reason);
                 Ok(())
             };
-            // An error is impossible here: the step that says so ends the resource all the same.
             if call.play(ended).await.is_err() {
-                self.shared.registry.lock().destroyed(serial, reason);
-                self.shared.changed.notify_waiters();
+                self.shared.destroyed(serial, reason);
             }
         }
     }
@@ -581,7 +622,7 @@ impl<K: FakeKey> Manager for FakeManager<K> {
     fn destroy_now(&self, key: &K, resource: FakeResource<K>, reason: Reason) {
         let call = self.begin_on(Method::DestroyNow, key, &resource, None, Some(reason));
         // Even a call that panics has ended the resource: it was given away for good.
-        self.shared.registry.lock().destroyed(resource.serial, reason);
+        self.shared.destroyed(resource.serial, reason);
         call.answer(());
     }
 

@@ -1,4 +1,16 @@
-//! **Unstable**: this crate follows the needs of tests and may change in any release.
+//! **Unstable**: this crate follows the needs of tests, and any release may change it.
+//!
+//! Laws that any poolyard [`Manager`](poolyard_core::Manager) can be put to, and what tests of
+//! pools need. The README says how to start.
+//!
+//! - [`Harness`], [`conformance!`], [`laws`]: your manager against what the pool relies on.
+//! - [`FakeManager`], [`Faulty`], [`Step`], [`Gate`]: managers that do what the test says.
+//! - [`cancel`]: futures dropped at every point, and futures polled by hand.
+//! - [`census`]: what the operating system holds before and after.
+//! - [`history`]: what many tasks did with one pool, judged afterwards.
+//! - [`availability`]: what cannot run here is skipped loudly.
+//!
+//! This crate calls managers and reads `/proc`; it knows no backend.
 
 pub mod availability;
 mod by_hand;
@@ -8,6 +20,7 @@ mod fake;
 mod faults;
 mod gate;
 mod harness;
+pub mod history;
 pub mod laws;
 mod macros;
 mod registry;
@@ -23,3 +36,8 @@ pub use harness::{Capabilities, Capability, Harness, KeyOf, ResourceOf};
 pub use registry::{Call, Outcome, Violation};
 pub use script::{Method, Step, Then, steps};
 pub use trial::{SEED, Subject, Trial, try_law};
+
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -103,6 +103,13 @@ breaks!(a_file_left_by_the_manager:
 breaks!(a_resource_that_does_not_end_without_its_manager:
     OrphansAreNotCleaned breaks dropping_the_manager_leaves_nothing, which says "outlived its manager");
 
+breaks!(a_mark_that_reaches_the_next_user_of_a_pool:
+    RecycleForgetsOddMarks breaks a_pool_over_it_keeps_its_promises, which says "bears the mark of an earlier user");
+breaks!(a_dead_resource_that_reaches_a_user_of_a_pool:
+    NeverNoticesDeath breaks a_pool_over_it_keeps_its_promises, which says "handed out does not work");
+breaks!(a_broken_resource_that_outlives_its_pool:
+    DestroyGivesUpOnDeadResources breaks a_pool_over_it_keeps_its_promises, which says "resources live");
+
 #[test]
 fn a_law_that_never_ends_fails() {
     let never = |trial: &Trial<Impatient>| trial.run(std::future::pending());
