@@ -16,6 +16,7 @@ pub mod availability;
 mod by_hand;
 pub mod cancel;
 pub mod census;
+pub mod exec;
 mod fake;
 mod faults;
 mod gate;
