@@ -9,17 +9,13 @@ pub fn create(payload: &[u8]) -> Result<Fd, Errno> {
     let mut reader = Reader(payload);
     let (mode, owner, path) = (|| Some((reader.u32()?, reader.bytes()?, reader.bytes()?)))().ok_or(EINVAL)?;
     let owner = user::find(owner)?;
-    let flags = sys::O_WRONLY | sys::O_CREAT | sys::O_TRUNC | sys::O_NONBLOCK;
-    let file = match sys::open(path, flags, mode as usize) {
-        Err(sys::ENOENT) => {
-            make_parents(path);
-            sys::open(path, flags, mode as usize)
-        }
-        other => other,
-    }?;
-    if !sys::fstat(file.0)?.is_file() {
-        return Err(EINVAL); // A pipe that a user left there would hold us up.
+    // Always a file of its own: what is there may be a link, a pipe, or somebody's.
+    match sys::unlink_at(sys::AT_FDCWD as i32, &CStr::new(path), 0) {
+        Err(sys::ENOENT) => make_parents(path),
+        other => other?,
     }
+    let flags = sys::O_WRONLY | sys::O_CREAT | sys::O_EXCL | sys::O_NOFOLLOW;
+    let file = sys::open(path, flags, mode as usize)?;
     let fd = file.0 as usize;
     // SAFETY: no memory is involved.
     unsafe {

@@ -118,7 +118,8 @@ fn candidates(program: &[u8], environment: &[Vec<u8>]) -> Vec<CStr> {
     }
     let path = environment.iter().find_map(|e| e.strip_prefix(b"PATH="));
     let path = path.unwrap_or(b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    path.split(|b| *b == b':').map(|dir| CStr::new(&[dir, b"/", program].concat())).collect()
+    let directory = |dir: &[u8]| if dir.is_empty() { b".".to_vec() } else { dir.to_vec() };
+    path.split(|b| *b == b':').map(|dir| CStr::new(&[&directory(dir), &b"/"[..], program].concat())).collect()
 }
 
 fn limits(items: &[&[u8]]) -> Option<Vec<(usize, [u64; 2])>> {

@@ -143,13 +143,15 @@ fn keep_capabilities(keep: u64) -> Result<(), (u8, Errno)> {
         .map_err(|e| (wire::STAGE_CAPABILITIES, e))
 }
 
-/// Returns only with an error. Of several directories' errors, a refusal says more than an absence.
+/// Returns only with an error. Of several directories' errors, a refusal says more than an absence;
+/// and of a file that is there, an absence means its interpreter's.
 fn execute(plan: &Plan) -> Errno {
     let mut worst = sys::ENOENT;
     for path in &plan.candidates {
         let args = [path.ptr(), plan.argv.as_ptr() as usize, plan.envp.as_ptr() as usize];
         // SAFETY: zero-terminated texts in null-terminated lists, which the plan owns.
         match unsafe { sys::sys(nr::EXECVE, &args) } {
+            Err(sys::ENOENT) if sys::lstat_at(sys::AT_FDCWD as i32, path).is_ok() => worst = sys::ENOEXEC,
             Err(e) if e != sys::ENOENT && e != sys::ENOTDIR => worst = e,
             _ => {}
         }

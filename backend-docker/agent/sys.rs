@@ -108,6 +108,7 @@ pub unsafe fn sys(n: usize, args: &[usize]) -> Result<usize, Errno> {
 pub const EINTR: Errno = 4;
 pub const ENOENT: Errno = 2;
 pub const EIO: Errno = 5;
+pub const ENOEXEC: Errno = 8;
 pub const EAGAIN: Errno = 11;
 pub const ENOTDIR: Errno = 20;
 pub const EINVAL: Errno = 22;
@@ -117,7 +118,7 @@ pub const ETIMEDOUT: Errno = 110;
 
 pub const O_WRONLY: usize = 1;
 pub const O_CREAT: usize = 0o100;
-pub const O_TRUNC: usize = 0o1000;
+pub const O_EXCL: usize = 0o200;
 pub const O_NONBLOCK: usize = 0o4000;
 pub const O_CLOEXEC: usize = 0o2000000;
 #[cfg(target_arch = "x86_64")]

@@ -24,7 +24,7 @@ const RLIMIT_NOFILE: u32 = 7;
 const SIGXFSZ: i32 = 25;
 
 /// The agent itself and the guardian of one command.
-const OWN_PROCESSES: u32 = 2;
+pub(crate) const OWN_PROCESSES: u32 = 2;
 
 /// What can be enforced in a container of this kind.
 pub(crate) fn support(spec: &ContainerSpec, image: &ImageConfig) -> Support {
@@ -34,7 +34,6 @@ pub(crate) fn support(spec: &ContainerSpec, image: &ImageConfig) -> Support {
         .per_command([Limit::WallTime, Limit::Output, Limit::FileSize, Limit::OpenFiles, Limit::Stack])
         .per_resource([
             Limit::Memory,
-            Limit::Swap,
             Limit::Processes,
             Limit::CpuSet,
             Limit::CpuBandwidth,
@@ -46,6 +45,10 @@ pub(crate) fn support(spec: &ContainerSpec, image: &ImageConfig) -> Support {
              processors with ContainerSpec::cpus",
         )
         .unsupported(
+            [Limit::Swap],
+            "engines limit it only together with memory, and not on every kernel; see ContainerSpec::swap",
+        )
+        .unsupported(
             [Limit::DiskBytes, Limit::DiskInodes],
             "each file system of a container has its own size; set it with Tmpfs::new",
         )
@@ -54,9 +57,10 @@ pub(crate) fn support(spec: &ContainerSpec, image: &ImageConfig) -> Support {
 }
 
 fn made_with(spec: &ContainerSpec) -> Limits {
-    let mut limits = Limits::new().processes(u64::from(spec.pids.saturating_sub(OWN_PROCESSES)));
+    let mut limits = spec.command_limits.clone();
+    limits.processes = Some(u64::from(spec.pids.saturating_sub(OWN_PROCESSES)));
     limits.memory = spec.memory;
-    limits.swap = spec.memory.map(|_| spec.swap);
+    limits.swap = None;
     limits.cpu_bandwidth = spec.nano_cpus.map(|n| (n / 1_000_000) as u32);
     limits.cpu_set = spec.cpu_set.as_deref().and_then(parse_cpus).map(|cpus| cpus.into_iter().collect());
     limits.network = Some(match spec.network {

@@ -25,7 +25,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `manager` | the pool's manager: create, recycle, check, destroy |
-//! | `spec` | what a container is made of: the key |
+//! | `spec`, `profile` | what a container is made of: the key |
 //! | `make` | from a specification to a ready container, leaving nothing behind on the way |
 //! | `container`, `exec`, `stats` | the resource: addresses, files, commands, usage |
 //! | `wait` | when it is ready |
@@ -45,6 +45,7 @@ mod logs;
 mod make;
 mod manager;
 mod owner;
+mod profile;
 mod reap;
 mod reset;
 mod run_dir;

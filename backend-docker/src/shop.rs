@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::task::JoinHandle;
 
 use crate::engine::Engine;
 use crate::engine::events::Watch;
@@ -25,7 +26,8 @@ pub(crate) struct Shop {
     pub(crate) run_base: PathBuf,
     run_dirs: Mutex<Option<Arc<RunDirs>>>,
     next: AtomicU64,
-    sweeper: tokio::sync::OnceCell<()>,
+    /// Like the follower of events, it may end with its runtime.
+    sweeper: Mutex<Option<JoinHandle<()>>>,
     /// For removals where no runtime is.
     leftovers: Mutex<Vec<String>>,
 }
@@ -55,7 +57,7 @@ impl Shop {
             run_base,
             run_dirs: Mutex::default(),
             next: AtomicU64::new(0),
-            sweeper: tokio::sync::OnceCell::new(),
+            sweeper: Mutex::default(),
             leftovers: Mutex::default(),
         })
     }
@@ -67,20 +69,25 @@ impl Shop {
     /// Follows events and sweeps, from the first container on.
     pub(crate) async fn open(self: &Arc<Self>) -> Result<(), Error> {
         self.watch.start(&self.engine, &self.owner_filter()).await?;
-        let start = async || {
-            let shop = Arc::downgrade(self);
-            tokio::spawn(async move {
-                while let Some(shop) = shop.upgrade() {
-                    reap::round(&shop).await;
-                    drop(shop);
-                    tokio::time::sleep(SWEEP).await;
-                }
-            });
-        };
-        self.sweeper.get_or_init(start).await;
+        self.sweep_regularly();
         let leftovers = std::mem::take(&mut *self.leftovers.lock());
         leftovers.into_iter().for_each(|id| self.remove_later(id));
         Ok(())
+    }
+
+    fn sweep_regularly(self: &Arc<Self>) {
+        let mut task = self.sweeper.lock();
+        if task.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let shop = Arc::downgrade(self);
+        *task = Some(tokio::spawn(async move {
+            while let Some(shop) = shop.upgrade() {
+                reap::round(&shop).await;
+                drop(shop);
+                tokio::time::sleep(SWEEP).await;
+            }
+        }));
     }
 
     pub(crate) fn run_dirs(&self) -> Result<Arc<RunDirs>, Error> {
@@ -118,5 +125,14 @@ impl Shop {
                 tracing::warn!(%error, container = id, "a container could not be removed");
             }
         });
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        if let Some(sweeper) = self.sweeper.get_mut().take() {
+            sweeper.abort();
+        }
+        self.watch.stop();
     }
 }

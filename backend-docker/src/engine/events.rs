@@ -7,13 +7,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 use poolyard_core::Gone;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use super::http::escape;
+use super::http::{Body, escape};
 use super::types::Event;
 use super::{Engine, INSPECT};
 use crate::error::{Crash, Error, Stage};
@@ -121,28 +120,37 @@ type Register = Mutex<HashMap<String, Arc<Lifeline>>>;
 /// Follows the events of one owner's containers.
 pub(crate) struct Watch {
     register: Arc<Register>,
-    started: OnceCell<()>,
+    /// The task that follows; it may end with the runtime it was started on.
+    follower: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Watch {
     pub(crate) fn new() -> Watch {
-        Watch { register: Arc::default(), started: OnceCell::new() }
+        Watch { register: Arc::default(), follower: tokio::sync::Mutex::default() }
     }
 
-    /// Starts following, on the runtime of the caller. Once it returns nothing is missed.
+    /// Starts following, on the runtime of the caller, unless somebody does. Once it returns nothing
+    /// is missed.
     pub(crate) async fn start(&self, engine: &Arc<Engine>, label: &str) -> Result<(), Error> {
-        let start = async || {
-            let stream = open(engine, label, 0).await?;
-            let follower = Follower {
-                engine: Arc::downgrade(engine),
-                register: Arc::downgrade(&self.register),
-                label: label.to_owned(),
-                last_ns: 0,
-            };
-            tokio::spawn(follower.run(stream));
-            Ok(())
+        let mut task = self.follower.lock().await;
+        if task.as_ref().is_some_and(|task| !task.is_finished()) {
+            return Ok(());
+        }
+        let follower = Follower {
+            engine: Arc::downgrade(engine),
+            register: Arc::downgrade(&self.register),
+            label: label.to_owned(),
+            last_ns: 0,
         };
-        self.started.get_or_try_init(start).await.copied()
+        let stream = follower.resume(engine).await?;
+        *task = Some(tokio::spawn(follower.run(stream)));
+        Ok(())
+    }
+
+    pub(crate) fn stop(&mut self) {
+        if let Some(task) = self.follower.get_mut().take() {
+            task.abort();
+        }
     }
 
     pub(crate) fn add(&self, id: &str, lifeline: &Arc<Lifeline>) {
@@ -159,7 +167,7 @@ impl Watch {
     }
 }
 
-async fn open(engine: &Engine, label: &str, since_ns: i64) -> Result<Incoming, Error> {
+async fn open(engine: &Engine, label: &str, since_ns: i64) -> Result<Body, Error> {
     let filters = serde_json::json!({ "type": ["container"], "label": [label] }).to_string();
     let mut path = format!("/events?filters={}", escape(&filters));
     if since_ns > 0 {
@@ -177,7 +185,7 @@ struct Follower {
 
 impl Follower {
     /// Until the manager is gone.
-    async fn run(mut self, first: Incoming) {
+    async fn run(mut self, first: Body) {
         let mut stream = Some(first);
         let mut pause = FIRST_PAUSE;
         loop {
@@ -201,7 +209,7 @@ impl Follower {
         }
     }
 
-    async fn resume(&self, engine: &Engine) -> Result<Incoming, Error> {
+    async fn resume(&self, engine: &Engine) -> Result<Body, Error> {
         let stream = open(engine, &self.label, self.last_ns).await?;
         self.reconcile(engine).await?;
         Ok(stream)
@@ -222,29 +230,17 @@ impl Follower {
         Ok(())
     }
 
-    async fn read(&mut self, mut stream: Incoming) {
+    async fn read(&mut self, mut stream: Body) {
         let mut buffer = Vec::new();
         loop {
-            // A manager that is gone must not wait for its engine's next event.
-            let frame = tokio::select! {
-                frame = stream.frame() => frame,
-                () = self.abandoned() => return,
-            };
-            let Some(Ok(frame)) = frame else { return };
-            buffer.extend_from_slice(frame.data_ref().map_or(&[], |d| d));
+            let Some(piece) = stream.next().await else { return };
+            buffer.extend_from_slice(&piece);
             while let Some(end) = buffer.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = buffer.drain(..=end).collect();
                 if let Ok(event) = serde_json::from_slice::<Event>(&line) {
                     self.apply(&event);
                 }
             }
-        }
-    }
-
-    async fn abandoned(&self) {
-        let mut tick = tokio::time::interval(Duration::from_secs(1));
-        while self.register.strong_count() > 0 {
-            tick.tick().await;
         }
     }
 

@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
 
 use super::classify;
 use crate::error::{Error, ErrorKind, Stage};
@@ -36,6 +37,33 @@ pub(crate) enum Address {
 #[derive(Clone, Debug)]
 pub(crate) struct Http {
     pub(crate) address: Address,
+}
+
+/// The task behind a request, which must not wait for an engine that nobody listens to any more.
+struct Connection(JoinHandle<()>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A reply that goes on.
+pub(crate) struct Body {
+    incoming: Incoming,
+    _connection: Connection,
+}
+
+impl Body {
+    /// The next piece; `None` when the engine has ended or the stream broke off.
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            // Trailers have no data.
+            if let Ok(data) = self.incoming.frame().await?.ok()?.into_data() {
+                return Some(data);
+            }
+        }
+    }
 }
 
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -64,22 +92,20 @@ impl Http {
         limit: Duration,
     ) -> Result<Bytes, Error> {
         let call = async {
-            let reply = self.send(stage, method, path, body, false).await?;
+            let (reply, _connection) = self.send(stage, method, path, body, false).await?;
             collect(stage, checked(stage, reply).await?).await
         };
         tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(Error::timeout(stage, limit)))
     }
 
     /// A request whose reply goes on for as long as it is read. Only its head has a deadline.
-    pub(crate) async fn stream(&self, stage: Stage, path: &str, limit: Duration) -> Result<Incoming, Error> {
+    pub(crate) async fn stream(&self, stage: Stage, path: &str, limit: Duration) -> Result<Body, Error> {
         let call = async {
-            let reply = self.send(stage, Method::GET, path, None, false).await?;
-            checked(stage, reply).await
+            let (reply, connection) = self.send(stage, Method::GET, path, None, false).await?;
+            let incoming = checked(stage, reply).await?.into_body();
+            Ok(Body { incoming, _connection: connection })
         };
-        match tokio::time::timeout(limit, call).await {
-            Ok(reply) => Ok(reply?.into_body()),
-            Err(_) => Err(Error::timeout(stage, limit)),
-        }
+        tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(Error::timeout(stage, limit)))
     }
 
     /// A request that turns its connection into a two-way byte stream.
@@ -91,7 +117,7 @@ impl Http {
         limit: Duration,
     ) -> Result<TokioIo<Upgraded>, Error> {
         let call = async {
-            let reply = self.send(stage, Method::POST, path, body, true).await?;
+            let (reply, _connection) = self.send(stage, Method::POST, path, body, true).await?;
             let reply = match reply.status() {
                 StatusCode::SWITCHING_PROTOCOLS => reply,
                 _ => checked(stage, reply).await?,
@@ -111,15 +137,15 @@ impl Http {
         path: &str,
         body: Option<Vec<u8>>,
         upgrade: bool,
-    ) -> Result<Response<Incoming>, Error> {
+    ) -> Result<(Response<Incoming>, Connection), Error> {
         let socket = self.connect().await.map_err(|e| unreachable(Stage::Connect, e))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(socket)).await.map_err(|e| unreachable(stage, e))?;
-        // Ends with the reply's body, or with the stream that it was upgraded to.
-        tokio::spawn(async move {
+        let connection = Connection(tokio::spawn(async move {
             let _ = connection.with_upgrades().await;
-        });
-        sender.send_request(request(method, path, body, upgrade)).await.map_err(|e| unreachable(stage, e))
+        }));
+        let reply = sender.send_request(request(method, path, body, upgrade)).await;
+        Ok((reply.map_err(|e| unreachable(stage, e))?, connection))
     }
 
     async fn connect(&self) -> std::io::Result<Box<dyn Socket>> {

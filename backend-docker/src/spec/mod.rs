@@ -81,6 +81,7 @@ pub struct Inner {
     pub(crate) wipe: Vec<String>,
     pub(crate) diff_every: u32,
     pub(crate) health: Option<Vec<String>>,
+    pub(crate) command_limits: poolyard_exec::Limits,
 }
 
 /// Where an image comes from.
@@ -155,6 +156,7 @@ impl ContainerSpec {
             wipe: Vec::new(),
             diff_every: 16,
             health: None,
+            command_limits: poolyard_exec::Limits::new(),
         }))
     }
 
@@ -341,6 +343,12 @@ impl ContainerSpec {
         self.with(|s| s.health = Some(argv.into_iter().map(Into::into).collect()))
     }
 
+    /// Limits that each command may lower and none may raise: wall time, output, file size, open
+    /// files, stack. Others of these are set by methods of their own, and not looked at.
+    pub fn per_command_limits(self, limits: poolyard_exec::Limits) -> Self {
+        self.with(|s| s.command_limits = limits)
+    }
+
     /// Runs the image's own program as process 1, without the resident agent. Commands then go
     /// through the engine (a hundred times slower), nothing can be wiped, and a killed host leaves
     /// the container to the next start's sweep.
@@ -366,8 +374,8 @@ impl ContainerSpec {
         if !self.agent && (self.reset == Reset::Wipe || self.ports_in_text()) {
             return refuse("without an agent nothing can be wiped, and no port be known in advance");
         }
-        if self.pids < 8 {
-            return refuse("fewer than 8 processes leave no room for the agent's own");
+        if self.pids < 3 {
+            return refuse("fewer than 3 processes leave no room beside the agent and a command's guardian");
         }
         capability::mask(&self.capabilities).map(drop)
     }

@@ -1,6 +1,8 @@
 //! An engine for the tests: the one that `DOCKER_HOST` names, or a private one that this process
 //! starts (as root, by `engine.sh`) and ends at its exit.
 
+#![allow(dead_code)] // Each test program uses its part.
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -114,9 +116,14 @@ pub(crate) fn required(what: &str) -> bool {
     list.split(',').any(|word| word.trim() == what)
 }
 
+/// The engine's address, or why there is none.
+pub(crate) fn find_once() -> &'static Result<String, String> {
+    SHARED.get_or_init(find)
+}
+
 /// The engine's address, or `None` with the reason printed.
 pub(crate) fn host() -> Option<&'static str> {
-    match SHARED.get_or_init(find) {
+    match find_once() {
         Ok(host) => Some(host),
         Err(reason) => {
             let test = std::thread::current().name().unwrap_or("a test").to_owned();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use poolyard_exec::{Exec, Limits};
 
-use crate::availability::{Availability, require, tell_skipped};
+use crate::availability::{Availability, require, tell};
 
 /// No law takes so long on any machine, unless it hangs.
 const HANGS: Duration = Duration::from_secs(180);
@@ -46,7 +46,7 @@ pub trait ExecHarness: 'static {
 /// If the law is broken, hangs, or cannot run here although `POOLYARD_REQUIRE` names it.
 pub fn run_law<H: ExecHarness, F: Future<Output = ()>>(name: &str, law: impl FnOnce() -> F) {
     if let Some((_, reason)) = H::excused().iter().find(|(excused, _)| *excused == name) {
-        return tell_skipped(&format!("{}: {name}", H::NAME), reason);
+        return tell("skipped", &format!("{}: {name}", H::NAME), reason);
     }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build().expect("a runtime can be made");
