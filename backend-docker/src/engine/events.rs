@@ -1,0 +1,256 @@
+//! What happens to our containers, as the engine tells it: one stream per engine and owner.
+//!
+//! When the stream breaks it is opened again from where it broke, and what may have been missed is
+//! made up for by a listing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use poolyard_core::Gone;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::http::{Body, escape};
+use super::types::Event;
+use super::{Engine, INSPECT};
+use crate::error::{Crash, Error, Stage};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What is known of a container's life.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub(crate) oom: bool,
+    /// It has ended; the exit code where the engine told it.
+    pub(crate) ended: Option<Option<i64>>,
+    /// What its health check last said.
+    pub(crate) health: Option<String>,
+}
+
+/// One container's life, and who must hear of its end.
+pub(crate) struct Lifeline {
+    state: watch::Sender<Life>,
+    /// `None` once we end it ourselves: that is nobody's news.
+    gone: Mutex<Option<Gone>>,
+}
+
+impl Lifeline {
+    pub(crate) fn new(gone: Gone) -> Arc<Lifeline> {
+        Arc::new(Lifeline { state: watch::Sender::new(Life::default()), gone: Mutex::new(Some(gone)) })
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Life> {
+        self.state.subscribe()
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn death(&self) {
+        let mut life = self.watch();
+        // We hold the sender; the guard must not be held across anything.
+        drop(life.wait_for(|l| l.ended.is_some()).await);
+    }
+
+    pub(crate) fn now(&self) -> Life {
+        self.state.borrow().clone()
+    }
+
+    /// From here on its end is expected.
+    pub(crate) fn retire(&self) {
+        self.gone.lock().take();
+    }
+
+    /// A restart by ourselves: it lives again.
+    pub(crate) fn revive(&self, gone: Gone) {
+        self.state.send_replace(Life::default());
+        *self.gone.lock() = Some(gone);
+    }
+
+    pub(crate) fn ended(&self, exit_code: Option<i64>, cause: &str) {
+        self.state.send_modify(|life| {
+            let known = life.ended.flatten();
+            life.ended = Some(exit_code.or(known));
+        });
+        if let Some(gone) = self.gone.lock().take() {
+            gone.report(cause.to_owned());
+        }
+    }
+
+    /// The agent says that the container's program has ended, and is about to end itself.
+    pub(crate) fn service_ended(&self, code: i32, oom: bool) {
+        self.state.send_modify(|life| life.oom |= oom);
+        self.ended(Some(code.into()), &format!("its program exited with {code}"));
+    }
+
+    /// How it died, waiting a little for the engine to say what the agent's silence does not.
+    pub(crate) async fn crash(&self) -> Crash {
+        let mut life = self.watch();
+        let told = life.wait_for(|l| matches!(l.ended, Some(Some(_))));
+        let _ = tokio::time::timeout(Duration::from_secs(3), told).await;
+        let life = self.now();
+        Crash { exit_code: life.ended.flatten(), oom: life.oom, last_lines: Vec::new() }
+    }
+
+    fn apply(&self, event: &Event) {
+        let attribute = |name: &str| event.actor.attributes.get(name).and_then(|v| v.parse().ok());
+        match event.action.split(':').next().unwrap_or_default() {
+            "oom" => self.state.send_modify(|life| life.oom = true),
+            "die" | "died" => {
+                let code = attribute("exitCode").or(attribute("containerExitCode"));
+                let oom = if self.now().oom { ", out of memory" } else { "" };
+                let code_text = code.map_or("unknown".into(), |c: i64| c.to_string());
+                self.ended(code, &format!("its container exited with {code_text}{oom}"));
+            }
+            "destroy" | "remove" => self.ended(None, "its container was removed"),
+            "health_status" => {
+                let status = event.action.split(':').nth(1).unwrap_or_default().trim();
+                let told = event.actor.attributes.get("health_status").map(String::as_str);
+                let status = told.filter(|_| status.is_empty()).unwrap_or(status).to_owned();
+                self.state.send_modify(|life| life.health = Some(status));
+            }
+            _ => {}
+        }
+    }
+}
+
+type Register = Mutex<HashMap<String, Arc<Lifeline>>>;
+
+/// Follows the events of one owner's containers.
+pub(crate) struct Watch {
+    register: Arc<Register>,
+    /// The task that follows; it may end with the runtime it was started on.
+    follower: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Watch {
+    pub(crate) fn new() -> Watch {
+        Watch { register: Arc::default(), follower: tokio::sync::Mutex::default() }
+    }
+
+    /// Starts following, on the runtime of the caller, unless somebody does. Once it returns nothing
+    /// is missed.
+    pub(crate) async fn start(&self, engine: &Arc<Engine>, label: &str) -> Result<(), Error> {
+        let mut task = self.follower.lock().await;
+        if task.as_ref().is_some_and(|task| !task.is_finished()) {
+            return Ok(());
+        }
+        let follower = Follower {
+            engine: Arc::downgrade(engine),
+            register: Arc::downgrade(&self.register),
+            label: label.to_owned(),
+            last_ns: 0,
+        };
+        let stream = follower.resume(engine).await?;
+        *task = Some(tokio::spawn(follower.run(stream)));
+        Ok(())
+    }
+
+    pub(crate) fn stop(&mut self) {
+        if let Some(task) = self.follower.get_mut().take() {
+            task.abort();
+        }
+    }
+
+    pub(crate) fn add(&self, id: &str, lifeline: &Arc<Lifeline>) {
+        self.register.lock().insert(id.to_owned(), lifeline.clone());
+    }
+
+    pub(crate) fn forget(&self, id: &str) {
+        self.register.lock().remove(id);
+    }
+
+    /// Names of all containers that are followed.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.register.lock().keys().cloned().collect()
+    }
+}
+
+async fn open(engine: &Engine, label: &str, since_ns: i64) -> Result<Body, Error> {
+    let filters = serde_json::json!({ "type": ["container"], "label": [label] }).to_string();
+    let mut path = format!("/events?filters={}", escape(&filters));
+    if since_ns > 0 {
+        path += &format!("&since={}.{:09}", since_ns / 1_000_000_000, since_ns % 1_000_000_000);
+    }
+    engine.http.stream(Stage::Inspect, &path, INSPECT).await
+}
+
+struct Follower {
+    engine: Weak<Engine>,
+    register: Weak<Register>,
+    label: String,
+    last_ns: i64,
+}
+
+impl Follower {
+    /// Until the manager is gone.
+    async fn run(mut self, first: Body) {
+        let mut stream = Some(first);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if let Some(stream) = stream.take() {
+                self.read(stream).await;
+                tracing::warn!(label = self.label, "the engine's event stream broke off");
+            }
+            let Some(engine) = self.engine.upgrade() else { return };
+            match self.resume(&engine).await {
+                Ok(next) => {
+                    stream = Some(next);
+                    pause = FIRST_PAUSE;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "cannot follow the engine's events yet");
+                    drop(engine);
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    async fn resume(&self, engine: &Engine) -> Result<Body, Error> {
+        let stream = open(engine, &self.label, self.last_ns).await?;
+        self.reconcile(engine).await?;
+        Ok(stream)
+    }
+
+    /// Ends what the engine does not list as running: its end may have been missed.
+    async fn reconcile(&self, engine: &Engine) -> Result<(), Error> {
+        let Some(register) = self.register.upgrade() else { return Ok(()) };
+        // Before the listing, so that it cannot lack one that was made after it.
+        let known: Vec<_> = register.lock().iter().map(|(id, line)| (id.clone(), line.clone())).collect();
+        let listed = engine.list(&self.label).await?;
+        for (id, lifeline) in known {
+            let state = listed.iter().find(|l| l.id == id).map(|l| l.state.as_str());
+            if !matches!(state, Some("running" | "paused" | "created" | "restarting")) {
+                lifeline.ended(None, "its container ended while the engine was away");
+            }
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, mut stream: Body) {
+        let mut buffer = Vec::new();
+        loop {
+            let Some(piece) = stream.next().await else { return };
+            buffer.extend_from_slice(&piece);
+            while let Some(end) = buffer.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = buffer.drain(..=end).collect();
+                if let Ok(event) = serde_json::from_slice::<Event>(&line) {
+                    self.apply(&event);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, event: &Event) {
+        self.last_ns = self.last_ns.max(event.time_nano);
+        let Some(register) = self.register.upgrade() else { return };
+        let lifeline = register.lock().get(&event.actor.id).cloned();
+        if let Some(lifeline) = lifeline {
+            tracing::debug!(container = event.actor.id, action = event.action, "event");
+            lifeline.apply(event);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! An engine for the tests: the one that `DOCKER_HOST` names, or a private one that this process
+//! starts (as root, by `engine.sh`) and ends at its exit.
+
+#![allow(dead_code)] // Each test program uses its part.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use poolyard_core::Pool;
+use poolyard_docker::{ContainerSpec, DockerManager};
+
+pub(crate) const IMAGE: &str = "poolyard-test:1";
+
+/// An engine of one test, which can be stopped, killed and frozen.
+pub(crate) struct Private {
+    pub(crate) dir: PathBuf,
+    env: Vec<(&'static str, &'static str)>,
+}
+
+impl Private {
+    /// Starts one more engine, in a network namespace of its own; or `None` with the reason printed.
+    pub(crate) fn start(name: &str, env: &[(&'static str, &'static str)]) -> Option<Private> {
+        host()?;
+        if SHARED_DIR.get().is_none() {
+            let test = std::thread::current().name().unwrap_or("a test").to_owned();
+            assert!(!required("docker"), "{test} needs to start an engine; unset DOCKER_HOST");
+            eprintln!("skipped: {test}: it stops its engine, which it may not do to yours");
+            return None;
+        }
+        let dir = std::env::temp_dir().join(format!("poolyard-engine-{}-{name}", std::process::id()));
+        let engine = Private { dir, env: [env, &[("NETNS", "1")]].concat() };
+        engine.script("up");
+        Some(engine)
+    }
+
+    pub(crate) fn host(&self) -> String {
+        format!("unix://{}/docker.sock", self.dir.display())
+    }
+
+    pub(crate) fn manager(&self) -> DockerManager {
+        DockerManager::builder().host(self.host()).build().unwrap()
+    }
+
+    /// `up`, `stop`, `kill` or `down`.
+    pub(crate) fn script(&self, action: &str) {
+        script(action, &self.dir, &self.env).unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        std::fs::read_to_string(self.dir.join("dockerd.pid")).unwrap().trim().parse().unwrap()
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        if let Err(error) = script("down", &self.dir, &self.env) {
+            eprintln!("the engine in {} was not ended: {error}", self.dir.display());
+        }
+    }
+}
+
+fn script(action: &str, dir: &std::path::Path, env: &[(&str, &str)]) -> Result<(), String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engine.sh");
+    let mut command = Command::new("bash");
+    command.arg(script).arg(action).arg(dir).envs(env.iter().copied());
+    // Not a pipe: the daemon would hold it open.
+    let status = command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        other => Err(format!("{script} {action}: {other:?}")),
+    }
+}
+
+static SHARED: OnceLock<Result<String, String>> = OnceLock::new();
+static SHARED_DIR: OnceLock<PathBuf> = OnceLock::new();
+
+extern "C" fn end_shared() {
+    if let Some(dir) = SHARED_DIR.get() {
+        let _ = script("down", dir, &[]);
+    }
+}
+
+pub(crate) fn is_root() -> bool {
+    // SAFETY: no arguments, cannot fail.
+    #[allow(unsafe_code)]
+    let uid = unsafe { libc::geteuid() };
+    uid == 0
+}
+
+fn find() -> Result<String, String> {
+    if let Ok(host) = std::env::var("DOCKER_HOST") {
+        return Ok(host);
+    }
+    if !is_root() {
+        return Err("DOCKER_HOST is not set, and only root can start an engine".into());
+    }
+    let installed = Command::new("dockerd").arg("--version").output().is_ok_and(|o| o.status.success());
+    if !installed && !required("docker") {
+        return Err("DOCKER_HOST is not set, and dockerd is not installed".into());
+    }
+    let dir = std::env::temp_dir().join(format!("poolyard-engine-{}", std::process::id()));
+    // SAFETY: the function only starts a process and waits for it.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::atexit(end_shared);
+    }
+    let dir = SHARED_DIR.get_or_init(|| dir);
+    script("up", dir, &[])?;
+    Ok(format!("unix://{}/docker.sock", dir.display()))
+}
+
+pub(crate) fn required(what: &str) -> bool {
+    let list = std::env::var("POOLYARD_REQUIRE").unwrap_or_default();
+    list.split(',').any(|word| word.trim() == what)
+}
+
+/// The engine's address, or why there is none.
+pub(crate) fn find_once() -> &'static Result<String, String> {
+    SHARED.get_or_init(find)
+}
+
+/// The engine's address, or `None` with the reason printed.
+pub(crate) fn host() -> Option<&'static str> {
+    match find_once() {
+        Ok(host) => Some(host),
+        Err(reason) => {
+            let test = std::thread::current().name().unwrap_or("a test").to_owned();
+            assert!(!required("docker"), "{test} needs an engine: {reason}");
+            eprintln!("skipped: {test}: {reason}");
+            None
+        }
+    }
+}
+
+/// A manager, or `None` with the reason printed.
+pub(crate) fn manager() -> Option<DockerManager> {
+    Some(DockerManager::builder().host(host()?).build().unwrap())
+}
+
+pub(crate) type ContainerPool = Pool<DockerManager>;
+
+pub(crate) fn pool_of(manager: &DockerManager, max: usize) -> ContainerPool {
+    Pool::builder(manager.clone())
+        .max_total(max)
+        .wait_timeout(Duration::from_secs(60))
+        .create_timeout(Duration::from_secs(60))
+        .build()
+        .unwrap()
+}
+
+pub(crate) fn sandbox() -> ContainerSpec {
+    ContainerSpec::sandbox(IMAGE)
+}
+
+/// Asks the engine, as anybody could.
+pub(crate) fn docker(host: &str, arguments: &[&str]) -> String {
+    let output = Command::new("docker").arg("-H").arg(host).args(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    text.trim().to_owned()
+}
+
+/// Whether the engine still has a container.
+pub(crate) fn exists(host: &str, container: &str) -> bool {
+    docker(host, &["ps", "-aq", "--no-trunc"]).lines().any(|id| id == container)
+}
+
+/// Waits until something is true, or says what is not.
+pub(crate) async fn until(what: &str, mut check: impl FnMut() -> bool) {
+    for _ in 0..600 {
+        if check() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("not within 30 s: {what}");
+}

@@ -1,0 +1,7 @@
+//! Tests against a real engine. Without one each is skipped with the reason; `POOLYARD_REQUIRE=docker`
+//! makes that a failure.
+
+#![allow(missing_docs)]
+
+mod commands;
+mod engine;
