@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use crate::config::{ConfigError, PoolConfig, ReuseOrder};
 use crate::context::GoneSink;
 use crate::hash::RandomState;
-use crate::ledger::{Ledger, Rules};
+use crate::ledger::Ledger;
 use crate::manager::Manager;
 use crate::observer::Observer;
 use crate::pool::Pool;
@@ -23,11 +23,13 @@ use crate::time::Clock;
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder<M: Manager, O: Observer = (), S = RandomState> {
-    manager: M,
+    pub(crate) manager: M,
     observer: O,
     hasher: S,
-    config: PoolConfig,
+    pub(crate) config: PoolConfig,
     placement: Placement,
+    /// Resources are checked before every hand-out, whatever the configuration says.
+    pub(crate) check_always: bool,
 }
 
 impl<M: Manager> Builder<M> {
@@ -38,6 +40,7 @@ impl<M: Manager> Builder<M> {
             hasher: RandomState::default(),
             config: PoolConfig::default(),
             placement: Placement::default(),
+            check_always: false,
         }
     }
 }
@@ -155,14 +158,14 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
 
     /// Shows `observer` what happens.
     pub fn observer<P: Observer>(self, observer: P) -> Builder<M, P, S> {
-        let Builder { manager, hasher, config, placement, .. } = self;
-        Builder { manager, observer, hasher, config, placement }
+        let Builder { manager, hasher, config, placement, check_always, .. } = self;
+        Builder { manager, observer, hasher, config, placement, check_always }
     }
 
     /// Hashes keys with `hasher`.
     pub fn hasher<T: BuildHasher + Send + Sync + 'static>(self, hasher: T) -> Builder<M, O, T> {
-        let Builder { manager, observer, config, placement, .. } = self;
-        Builder { manager, observer, hasher, config, placement }
+        let Builder { manager, observer, config, placement, check_always, .. } = self;
+        Builder { manager, observer, hasher, config, placement, check_always }
     }
 
     /// Makes the pool. It is empty, starts nothing and needs no runtime until it is used.
@@ -173,7 +176,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
     pub fn build(self) -> Result<Pool<M, O, S>, ConfigError> {
         self.config.validate()?;
         crate::fork::watch();
-        let rules = Rules::new(&self.config, Shared::<M, O, S>::CHECKS);
+        let rules = Shared::<M, O, S>::rules(&self.config, self.check_always);
         let shared = Arc::new_cyclic(|weak| {
             let sink: Arc<dyn GoneSink> = Arc::new(Sink(weak.clone()));
             Shared {
@@ -182,6 +185,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
                 hasher: self.hasher,
                 clock: Clock::new(),
                 placement: self.placement,
+                check_always: self.check_always,
                 forks: crate::fork::generation(),
                 handles: AtomicUsize::new(1),
                 sink,

@@ -38,7 +38,11 @@
 //! - `ledger`: every decision, as a plain value; `shared`: the one lock around it
 //! - `acquire`, `lease`: the callers' side; `driver`, `job`, `call`: the manager's side
 //! - `pool`, `builder`, `config`, `snapshot`, `warm`: what users see
+//! - `adapters`: managers written for other pools
 //! - `sync`, `time`, `rt`, `fork`: the only files that name a lock, a clock, a runtime, a fork
+
+#[cfg(any(feature = "bb8", feature = "deadpool"))]
+pub mod adapters;
 
 mod acquire;
 mod builder;

@@ -16,7 +16,7 @@ use crate::context::Gone;
 use crate::error::{AcquireError, CreateFailure, InsertError, InsertErrorKind, TryAcquireError};
 use crate::hash::RandomState;
 use crate::lease::Lease;
-use crate::ledger::{Gate, Rules};
+use crate::ledger::Gate;
 use crate::manager::Manager;
 use crate::meta::{Meta, Reason, ResourceId};
 use crate::observer::Observer;
@@ -273,7 +273,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
         let mut config = self.config();
         change(&mut config);
         config.validate()?;
-        let rules = Rules::new(&config, Shared::<M, O, S>::CHECKS);
+        let rules = Shared::<M, O, S>::rules(&config, self.shared.check_always);
         let now = self.shared.clock.fine();
         self.shared.event(|inner| {
             inner.config = Arc::new(config);

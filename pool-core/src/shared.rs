@@ -17,7 +17,7 @@ use crate::context::GoneSink;
 use crate::driver::DriverSeat;
 use crate::error::{Counts, CreateFailure};
 use crate::held::Held;
-use crate::ledger::{Failed, Fate, Ledger, State};
+use crate::ledger::{Failed, Fate, Ledger, Rules, State};
 use crate::manager::Manager;
 use crate::meta::{Reason, ResourceId};
 use crate::observer::Observer;
@@ -34,6 +34,8 @@ pub(crate) struct Shared<M: Manager, O, S> {
     pub(crate) hasher: S,
     pub(crate) clock: Clock,
     pub(crate) placement: Placement,
+    /// Resources are checked before every hand-out, whatever the configuration says.
+    pub(crate) check_always: bool,
     /// The generation of forks in which the pool was made.
     pub(crate) forks: u32,
     /// How many `Pool` handles there are.
@@ -350,7 +352,13 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
     /// Whether the manager's recycle does anything.
     pub(crate) const RECYCLES: bool = !crate::nothing::is_nothing4(&M::recycle);
     /// Whether the manager's health check does anything.
-    pub(crate) const CHECKS: bool = !crate::nothing::is_nothing4(&M::health_check);
+    const CHECKS: bool = !crate::nothing::is_nothing4(&M::health_check);
+
+    /// What `config` means for this manager.
+    pub(crate) fn rules(config: &PoolConfig, check_always: bool) -> Rules {
+        let rules = Rules::new(config, Self::CHECKS);
+        if check_always { rules.checking_always() } else { rules }
+    }
 
     /// The one way to change anything.
     #[inline]

@@ -55,6 +55,11 @@ impl Rules {
             check_interval: Span::new(config.check_interval.filter(|_| checks)),
         }
     }
+
+    /// The same, with a check before every hand-out.
+    pub(crate) fn checking_always(self) -> Rules {
+        Rules { check_after: Span::ZERO, ..self }
+    }
 }
 
 /// Unlimited means as many as ids can name.

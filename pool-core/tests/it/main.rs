@@ -13,3 +13,4 @@ mod gone;
 mod limits;
 mod lru;
 mod recycle;
+mod adapters;
