@@ -10,6 +10,7 @@ mod io;
 mod manager;
 mod memory;
 pub mod protocol;
+mod server;
 mod shared;
 mod spec;
 mod supervisor;
@@ -28,6 +29,7 @@ pub use protocol::{
     Bazel, BazelFormat, CgiRequest, CgiResponse, FastCgi, Frames, JsonLines, Malformed, Protocol, WorkInput,
     WorkRequest, WorkResponse,
 };
+pub use server::{Accept, PreforkServer, ServerConfig, WorkerStatus, systemd_sockets};
 pub use spec::{Channel, OnReturn, Ready, Spawner, WorkerKey, WorkerSpec};
 pub use worker_process::{Stream, Worker};
 pub use zygote::{Zygote, init};
