@@ -69,7 +69,8 @@ pub enum ErrorKind {
     UnsupportedFeature(Feature),
     /// There is no such program inside.
     ProgramNotFound,
-    /// There is such a file, but it cannot be executed: a directory, no permission, no known format.
+    /// There is such a file, but it cannot be executed: a directory, no permission, no known format, a missing
+    /// interpreter.
     NotExecutable,
     /// The working directory is missing or not a directory.
     NoWorkingDirectory,

@@ -16,6 +16,9 @@ use crate::support::Support;
 /// Code that is generic over it runs unchanged on every backend. Its behaviour is fixed by the laws of
 /// `exec_suite!` in `poolyard-testkit`, which every implementer runs.
 ///
+/// A command ends with its main process: whatever else it has started is killed then, wherever it hides.
+/// What was written before is still read.
+///
 /// # For implementers
 ///
 /// `support` and `spawn` are required. `exec` has a default on top of `spawn`; override it where one round

@@ -57,8 +57,8 @@ pub struct ProcessParts {
     /// As `stdout`; at its end from the beginning if the command has a terminal.
     pub stderr: OutputReader,
     /// Resolves once no process of the command is left. Its outcome has no output bytes, but says
-    /// `truncated` where the executor cut a stream off. It does not wait for the streams to be read, unless
-    /// the program itself does.
+    /// `truncated` where the executor cut a stream off. It does not wait for the streams to be read, and its
+    /// verdict counts what was written but not read yet.
     pub exit: Pin<Box<dyn Future<Output = Result<Outcome, ExecError>> + Send>>,
     /// Signals, terminal size, and the kill that a drop needs.
     pub control: Arc<dyn ProcessControl>,

@@ -43,14 +43,14 @@ pub fn require(name: &str, availability: &Availability) -> bool {
     let Availability::Missing(reason) = availability else { return true };
     let required = std::env::var(REQUIRE).unwrap_or_default();
     assert!(!names(&required, name), "{name} is required by {REQUIRE}, but missing: {reason}");
-    tell_skipped(name, reason);
+    tell("skipped", name, reason);
     false
 }
 
-/// Prints that something is skipped, past the capture of the test runner's output.
-pub(crate) fn tell_skipped(name: &str, reason: &str) {
+/// Says what becomes of a test, past the capture of the test runner's output.
+pub(crate) fn tell(what: &str, name: &str, reason: &str) {
     // A closed standard error is no reason to fail.
-    let _ = writeln!(std::io::stderr(), "skipped: {name}: {reason}");
+    let _ = writeln!(std::io::stderr(), "{what}: {name}: {reason}");
 }
 
 /// Whether the comma list holds `name`; dashes and underscores are the same.

@@ -161,6 +161,27 @@ impl Census {
         }
     }
 
+    /// Counts again until nothing is there that is not in this census. What is gone since then
+    /// does not matter.
+    ///
+    /// # Errors
+    ///
+    /// What is still left over when `patience` is over.
+    pub async fn settle_leftovers(&self, patience: Duration) -> Result<(), Changes> {
+        let deadline = Instant::now() + patience;
+        while let Err(mut changes) = self.compare() {
+            changes.0.retain(|_, count| *count > 0);
+            if changes.is_empty() {
+                break;
+            }
+            if Instant::now() >= deadline {
+                return Err(changes);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
     fn compare(&self) -> Result<(), Changes> {
         let changes = self.scope.take().changes_since(self);
         if changes.is_empty() { Ok(()) } else { Err(changes) }

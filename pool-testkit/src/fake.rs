@@ -4,20 +4,23 @@
 //! each of its methods, call by call, and it sees at once when the pool breaks a rule: when a
 //! resource leaks, is destroyed twice, is used after its end, or is served under another key.
 
-use std::borrow::Cow;
-use std::error::Error;
+mod manager;
+mod resource;
+
 use std::fmt;
-use std::future::Future;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use poolyard_core::{Context, Manager, Meta, Reason, ResourceId, Reuse};
+use poolyard_core::{Meta, Reason, ResourceId, Reuse};
 use tokio::sync::Notify;
 
+use crate::history::{Event, History};
 use crate::registry::{Call, Outcome, Registry, Violation, by_hand};
 use crate::script::{Method, Script, Step};
+
+pub use resource::{FakeError, FakeResource};
 
 /// What a key of a [`FakeManager`] must be. Every such type is one.
 pub trait FakeKey: Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static {}
@@ -53,6 +56,7 @@ struct Shared<K> {
     registry: Mutex<Registry<K>>,
     script: Mutex<Script>,
     answers: Mutex<Answers<K>>,
+    history: OnceLock<History<K>>,
     /// Told of every change, for [`FakeManager::until`].
     changed: Notify,
 }
@@ -72,6 +76,23 @@ struct Answers<K> {
     describe: Option<Arc<OnDescribe<K>>>,
 }
 
+impl<K> Shared<K> {
+    fn record(&self, event: impl FnOnce() -> Event<K>) {
+        if let Some(history) = self.history.get() {
+            history.record(None, event());
+        }
+    }
+
+    /// Ends a resource.
+    fn destroyed(&self, serial: u64, reason: Reason) {
+        // Recorded first: the place is free only when this call has returned.
+        let id = self.registry.lock().id_of(serial);
+        self.record(|| Event::Destroyed { id });
+        self.registry.lock().destroyed(serial, reason);
+        self.changed.notify_waiters();
+    }
+}
+
 impl FakeManager {
     /// A manager with numbers for keys.
     #[allow(clippy::new_without_default, reason = "only for the default key type")]
@@ -88,6 +109,7 @@ impl<K: FakeKey> FakeManager<K> {
             registry: Mutex::default(),
             script: Mutex::default(),
             answers: Mutex::new(answers),
+            history: OnceLock::new(),
             changed: Notify::new(),
         };
         Self { shared: Arc::new(shared) }
@@ -164,6 +186,17 @@ impl<K: FakeKey> FakeManager<K> {
     /// Says how a resource is described; without it, `fake` and its serial number.
     pub fn on_describe(&self, answer: impl Fn(&FakeResource<K>) -> String + Send + Sync + 'static) -> Self {
         self.shared.answers.lock().describe = Some(Arc::new(answer));
+        self.clone()
+    }
+
+    /// Records creations, recycles and ends into `history` from now on.
+    ///
+    /// # Panics
+    ///
+    /// If the manager already records into a history.
+    pub fn record_into(&self, history: &History<K>) -> Self {
+        let set = self.shared.history.set(history.clone());
+        assert!(set.is_ok(), "the manager already records into a history");
         self.clone()
     }
 
@@ -330,337 +363,6 @@ impl<K: FakeKey> fmt::Debug for FakeManager<K> {
             .field("calls", &registry.calls.len())
             .field("violations", &registry.violations)
             .finish()
-    }
-}
-
-/// A resource of a [`FakeManager`].
-///
-/// It knows who it is, and keeps marks that its users leave and that recycling removes.
-pub struct FakeResource<K = u32> {
-    serial: u64,
-    key: K,
-    marks: Vec<u32>,
-    asleep: bool,
-    shared: Arc<Shared<K>>,
-}
-
-impl<K> FakeResource<K> {
-    /// Its place in the order of creations, from 1; failed creations do not count.
-    pub fn serial(&self) -> u64 {
-        self.serial
-    }
-
-    /// The id that the pool gave it.
-    pub fn id(&self) -> ResourceId {
-        let registry = self.shared.registry.lock();
-        registry.live.get(&self.serial).and_then(|entry| entry.id).unwrap_or(by_hand(self.serial))
-    }
-
-    /// The key it was made for, or specialised for.
-    pub fn key(&self) -> &K {
-        &self.key
-    }
-
-    /// Leaves a mark that no later user may find.
-    pub fn mark(&mut self, mark: u32) {
-        self.marks.push(mark);
-    }
-
-    /// The marks that were left since the last recycling.
-    pub fn marks(&self) -> &[u32] {
-        &self.marks
-    }
-
-    /// Whether it hibernates.
-    pub fn is_asleep(&self) -> bool {
-        self.asleep
-    }
-
-    /// Breaks it: its recycling and its health checks fail from now on.
-    pub fn kill(&mut self) {
-        if let Some(entry) = self.shared.registry.lock().live.get_mut(&self.serial) {
-            entry.dead = true;
-        }
-    }
-
-    /// Ends a resource that was taken out of its pool for ever.
-    pub fn end(self) {
-        self.shared.registry.lock().live.remove(&self.serial);
-    }
-
-    fn fail_if_dead(&self, method: Method) -> Result<(), FakeError> {
-        let registry = self.shared.registry.lock();
-        match registry.live.get(&self.serial) {
-            Some(entry) if entry.dead => Err(FakeError { method, text: "the resource is dead" }),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl<K: fmt::Debug> fmt::Debug for FakeResource<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FakeResource")
-            .field("serial", &self.serial)
-            .field("key", &self.key)
-            .field("marks", &self.marks)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<K> Drop for FakeResource<K> {
-    fn drop(&mut self) {
-        self.shared.registry.lock().dropped(self.serial);
-        self.shared.changed.notify_waiters();
-    }
-}
-
-/// The error of a scripted call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FakeError {
-    /// The method that failed.
-    pub method: Method,
-    /// What the script said.
-    pub text: &'static str,
-}
-
-impl fmt::Display for FakeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} failed as scripted: {}", self.method, self.text)
-    }
-}
-
-impl Error for FakeError {}
-
-/// One call under way: its log entry is completed when this is dropped.
-struct Running<K> {
-    shared: Arc<Shared<K>>,
-    index: usize,
-    method: Method,
-    step: Step,
-    outcome: Outcome,
-}
-
-impl<K> Running<K> {
-    /// Plays the step of an asynchronous method and then `work`, which does what it should.
-    async fn play<T>(mut self, work: impl FnOnce() -> Result<T, FakeError>) -> Result<T, FakeError> {
-        let played = self.step.clone().play().await;
-        let result = match played {
-            Ok(()) => work(),
-            Err(text) => Err(FakeError { method: self.method, text }),
-        };
-        self.outcome = if result.is_ok() { Outcome::Ok } else { Outcome::Err };
-        result
-    }
-
-    /// Plays the step of a method that only answers a question.
-    fn answer<T>(mut self, answer: T) -> T {
-        self.step.in_sync();
-        self.outcome = Outcome::Ok;
-        answer
-    }
-}
-
-impl<K> Drop for Running<K> {
-    fn drop(&mut self) {
-        if self.outcome == Outcome::Running {
-            let panicked = std::thread::panicking();
-            self.outcome = if panicked { Outcome::Panicked } else { Outcome::Dropped };
-        }
-        self.shared.registry.lock().end_call(self.index, self.outcome);
-        self.shared.changed.notify_waiters();
-    }
-}
-
-impl<K: FakeKey> FakeManager<K> {
-    /// Logs a call and takes its step.
-    fn begin(
-        &self,
-        method: Method,
-        key: Option<&K>,
-        cx: Option<&Context>,
-        reason: Option<Reason>,
-    ) -> Running<K> {
-        let call = Call {
-            method,
-            key: key.cloned(),
-            id: cx.map(Context::id),
-            reason,
-            attempt: cx.map_or(1, Context::attempt),
-            outcome: Outcome::Running,
-        };
-        let step = self.shared.script.lock().next(method);
-        let index = self.shared.registry.lock().begin_call(call);
-        self.shared.changed.notify_waiters();
-        Running { shared: self.shared.clone(), index, method, step, outcome: Outcome::Running }
-    }
-
-    /// Logs a call on a resource and checks that it may be made.
-    fn begin_on(
-        &self,
-        method: Method,
-        key: &K,
-        resource: &FakeResource<K>,
-        cx: Option<&Context>,
-        reason: Option<Reason>,
-    ) -> Running<K> {
-        let mut registry = self.shared.registry.lock();
-        registry.check_call(resource.serial, method, key, cx.map(Context::id));
-        if let (Some(cx), Some(entry)) = (cx, registry.live.get_mut(&resource.serial)) {
-            entry.gone.get_or_insert_with(|| cx.gone());
-        }
-        drop(registry);
-        self.begin(method, Some(key), cx, reason)
-    }
-}
-
-impl<K: FakeKey> Manager for FakeManager<K> {
-    type Key = K;
-    type Resource = FakeResource<K>;
-    type Error = FakeError;
-
-    fn create(
-        &self,
-        key: &K,
-        cx: &Context,
-    ) -> impl Future<Output = Result<FakeResource<K>, FakeError>> + Send {
-        let call = self.begin(Method::Create, Some(key), Some(cx), None);
-        self.shared.registry.lock().begin_create(cx.id(), cx.gone());
-        call.step.at_call();
-        call.play(move || Ok(self.bear(key.clone(), Some(cx.id()))))
-    }
-
-    fn recycle(
-        &self,
-        key: &K,
-        resource: &mut FakeResource<K>,
-        cx: &Context,
-    ) -> impl Future<Output = Result<(), FakeError>> + Send {
-        let call = self.begin_on(Method::Recycle, key, resource, Some(cx), None);
-        call.step.at_call();
-        call.play(move || {
-            resource.fail_if_dead(Method::Recycle)?;
-            resource.marks.clear();
-            Ok(())
-        })
-    }
-
-    fn health_check(
-        &self,
-        key: &K,
-        resource: &mut FakeResource<K>,
-        cx: &Context,
-    ) -> impl Future<Output = Result<(), FakeError>> + Send {
-        let call = self.begin_on(Method::HealthCheck, key, resource, Some(cx), None);
-        call.step.at_call();
-        call.play(move || resource.fail_if_dead(Method::HealthCheck))
-    }
-
-    fn destroy(
-        &self,
-        key: &K,
-        resource: &mut FakeResource<K>,
-        reason: Reason,
-        cx: &Context,
-    ) -> impl Future<Output = ()> + Send {
-        let call = self.begin_on(Method::Destroy, key, resource, Some(cx), Some(reason));
-        call.step.at_call();
-        async move {
-            let serial = resource.serial;
-            let ended = || {
-                self.shared.registry.lock().destroyed(serial, reason);
-                Ok(())
-            };
-            // An error is impossible here: the step that says so ends the resource all the same.
-            if call.play(ended).await.is_err() {
-                self.shared.registry.lock().destroyed(serial, reason);
-                self.shared.changed.notify_waiters();
-            }
-        }
-    }
-
-    fn destroy_now(&self, key: &K, resource: FakeResource<K>, reason: Reason) {
-        let call = self.begin_on(Method::DestroyNow, key, &resource, None, Some(reason));
-        // Even a call that panics has ended the resource: it was given away for good.
-        self.shared.registry.lock().destroyed(resource.serial, reason);
-        call.answer(());
-    }
-
-    fn reuse(&self, key: &K, resource: &mut FakeResource<K>, meta: &Meta) -> Reuse {
-        let call = self.begin_on(Method::Reuse, key, resource, None, None);
-        let answer = self.shared.answers.lock().reuse.clone();
-        call.answer(answer.map_or(Reuse::Recycle, |answer| answer(resource, meta)))
-    }
-
-    fn cost(&self, key: &K) -> u64 {
-        let answer = self.shared.answers.lock().cost.clone();
-        self.begin(Method::Cost, Some(key), None, None).answer(answer.map_or(1, |answer| answer(key)))
-    }
-
-    fn retry(&self, error: &FakeError, attempt: u32) -> Option<Duration> {
-        let answer = self.shared.answers.lock().retry.clone();
-        self.begin(Method::Retry, None, None, None).answer(answer.and_then(|answer| answer(error, attempt)))
-    }
-
-    fn describe(&self, resource: &FakeResource<K>) -> Cow<'static, str> {
-        let answer = self.shared.answers.lock().describe.clone();
-        let text = answer.map_or(format!("fake {}", resource.serial), |answer| answer(resource));
-        self.begin_on(Method::Describe, &resource.key, resource, None, None).answer(text.into())
-    }
-
-    fn hibernate(
-        &self,
-        key: &K,
-        resource: &mut FakeResource<K>,
-        cx: &Context,
-    ) -> impl Future<Output = Result<(), FakeError>> + Send {
-        let call = self.begin_on(Method::Hibernate, key, resource, Some(cx), None);
-        call.step.at_call();
-        call.play(move || {
-            resource.asleep = true;
-            Ok(())
-        })
-    }
-
-    fn wake(
-        &self,
-        key: &K,
-        resource: &mut FakeResource<K>,
-        cx: &Context,
-    ) -> impl Future<Output = Result<(), FakeError>> + Send {
-        let call = self.begin_on(Method::Wake, key, resource, Some(cx), None);
-        call.step.at_call();
-        call.play(move || {
-            resource.asleep = false;
-            Ok(())
-        })
-    }
-
-    fn generic_key(&self, key: &K) -> Option<K> {
-        let answer = self.shared.answers.lock().generic_key.clone();
-        self.begin(Method::GenericKey, Some(key), None, None).answer(answer.and_then(|answer| answer(key)))
-    }
-
-    fn specialise(
-        &self,
-        from: &K,
-        to: &K,
-        resource: &mut FakeResource<K>,
-        cx: &Context,
-    ) -> impl Future<Output = Result<(), FakeError>> + Send {
-        // The donor may get the id of the resource that it becomes.
-        if let Some(entry) = self.shared.registry.lock().live.get_mut(&resource.serial) {
-            entry.id = Some(cx.id());
-            entry.gone = Some(cx.gone());
-        }
-        let call = self.begin_on(Method::Specialise, from, resource, Some(cx), None);
-        call.step.at_call();
-        call.play(move || {
-            resource.key = to.clone();
-            if let Some(entry) = self.shared.registry.lock().live.get_mut(&resource.serial) {
-                entry.key = to.clone();
-            }
-            Ok(())
-        })
     }
 }
 

@@ -17,9 +17,10 @@ pub type ResourceOf<H> = <<H as Harness>::Manager as Manager>::Resource;
 
 /// What a manager's author tells the kit so that the laws can be put to the manager.
 ///
-/// A harness is made anew for every law and owns the little world in which its managers work: a
-/// temporary directory, a name prefix, a label. It looks at resources from outside, with other
-/// means than the manager's own; a law is worth what the harness sees.
+/// A harness is made anew for every law, and for every case of a random law, and owns the little
+/// world in which its managers work: a temporary directory, a name prefix, a label. Several worlds
+/// can exist at once, so each needs a name of its own. The harness looks at resources from
+/// outside, with other means than the manager's own; a law is worth what the harness sees.
 ///
 /// Laws run one after the other in a process, but keep other tests out of their binary: the census
 /// of the operating system is that of the whole process.
@@ -30,7 +31,7 @@ pub trait Harness: Send + Sync + Sized + 'static {
     /// How long one call on a healthy resource may take, and how long its traces may take to vanish.
     const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
-    /// How long a whole law may take.
+    /// How long a whole law may take. Also bounds the shrinking of a failure, by a tenth of it.
     const LAW_DEADLINE: Duration = Duration::from_secs(120);
 
     /// How many random cases a property is tried with.
@@ -85,7 +86,8 @@ pub trait Harness: Send + Sync + Sized + 'static {
     }
 }
 
-/// What a [`Harness`] can do to its resources. A law that needs more is skipped with the reason.
+/// What a [`Harness`] can do to its resources. A law that needs more does not apply, and
+/// says so with the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// [`Harness::dirty`] leaves marks.

@@ -45,6 +45,7 @@ macro_rules! conformance {
                 resources_do_not_see_each_other
                 no_call_hangs
                 dropping_the_manager_leaves_nothing
+                a_pool_over_it_keeps_its_promises
             );
         }
     };

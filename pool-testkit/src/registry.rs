@@ -205,6 +205,10 @@ impl<K> Registry<K> {
         }
     }
 
+    pub(crate) fn id_of(&self, serial: u64) -> ResourceId {
+        self.live.get(&serial).and_then(|entry| entry.id).unwrap_or(by_hand(serial))
+    }
+
     /// Finds a living resource by the id that the pool gave it.
     pub(crate) fn by_id(&mut self, id: ResourceId) -> Option<&mut Entry<K>> {
         self.live.iter_mut().find(|(serial, e)| e.id.unwrap_or(by_hand(**serial)) == id).map(|(_, e)| e)

@@ -14,10 +14,10 @@ use parking_lot::Mutex;
 use poolyard_core::{Context, Manager, Reason, ResourceId};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
-use tokio::runtime::{self, Runtime};
+use tokio::runtime::{self, Handle};
 use tokio::time::timeout;
 
-use crate::availability::{require, tell_skipped};
+use crate::availability::{require, tell};
 use crate::by_hand::GoneLog;
 use crate::census::Census;
 use crate::harness::{Capability, Harness, KeyOf, ResourceOf};
@@ -25,8 +25,15 @@ use crate::harness::{Capability, Harness, KeyOf, ResourceOf};
 /// The environment variable that replays a random law with the seed that its failure printed.
 pub const SEED: &str = "POOLYARD_SEED";
 
+/// The environment variable that says how many cases a random law is tried with, in place of
+/// [`Harness::CASES`]; more may need more than [`Harness::LAW_DEADLINE`].
+pub const CASES: &str = "POOLYARD_CASES";
+
 /// Between two looks at something that should come true by itself.
 const PAUSE: Duration = Duration::from_millis(2);
+
+/// How long to wait for workers that a broken manager blocks.
+const SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// Laws of one process run one after the other: the census is that of the whole process.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -60,14 +67,10 @@ fn run_law<H: Harness>(suite: &str, name: &'static str, law: fn(&Trial<H>)) {
     if !require(suite, &availability) {
         return;
     }
-    let harness = runtime.block_on(H::new());
-    let trial = Trial { name: format!("{suite}: {name}"), harness, gone: GoneLog::new(), runtime };
+    let trial = Trial::new(format!("{suite}: {name}"), runtime.handle().clone());
     let result = catch_unwind(AssertUnwindSafe(|| law(&trial)));
-    // The harness may need the runtime to take its world down. Workers that a broken manager
-    // blocks are not waited for.
-    let Trial { runtime, harness, .. } = trial;
-    runtime.block_on(async { drop(harness) });
-    runtime.shutdown_background();
+    trial.end();
+    runtime.shutdown_timeout(SHUTDOWN);
     result.unwrap_or_else(|panic| resume_unwind(panic));
 }
 
@@ -76,7 +79,7 @@ pub struct Trial<H: Harness> {
     name: String,
     harness: H,
     gone: Arc<GoneLog>,
-    runtime: Runtime,
+    runtime: Handle,
 }
 
 /// A resource under test, with what the pool would know of it.
@@ -96,6 +99,17 @@ impl<H: Harness> Subject<H> {
 }
 
 impl<H: Harness> Trial<H> {
+    fn new(name: String, runtime: Handle) -> Self {
+        let harness = runtime.block_on(H::new());
+        Self { name, harness, gone: GoneLog::new(), runtime }
+    }
+
+    fn end(self) {
+        // The harness may need the runtime to take its world down.
+        let Self { runtime, harness, .. } = self;
+        runtime.block_on(async { drop(harness) });
+    }
+
     /// The harness.
     pub fn harness(&self) -> &H {
         &self.harness
@@ -124,10 +138,10 @@ impl<H: Harness> Trial<H> {
         }
     }
 
-    /// Whether the law can be tried; if not, says loudly why.
+    /// Whether the law applies to what this harness can do; if not, says loudly why.
     pub fn can(&self, capability: Capability) -> bool {
         if let Capability::No(reason) = capability {
-            tell_skipped(&self.name, reason);
+            tell("not applicable", &self.name, reason);
         }
         capability == Capability::Yes
     }
@@ -195,14 +209,27 @@ impl<H: Harness> Trial<H> {
 
     /// Fails unless the world holds `expected` resources, now or soon.
     pub async fn expect_live(&self, expected: usize, when: &str) {
+        let live = self.live_soon(|live| live == expected).await;
+        if live != expected {
+            self.broken(format_args!("{when}, {live} resources live instead of {expected}"));
+        }
+    }
+
+    /// Fails unless the world holds `most` resources or fewer, now or soon.
+    pub async fn expect_live_at_most(&self, most: usize, when: &str) {
+        let live = self.live_soon(|live| live <= most).await;
+        if live > most {
+            self.broken(format_args!("{when}, {live} resources live, more than {most}"));
+        }
+    }
+
+    /// How many resources the world holds, as soon as that is `good`, or else at the deadline.
+    async fn live_soon(&self, good: impl Fn(usize) -> bool) -> usize {
         let deadline = Instant::now() + H::CALL_DEADLINE;
         loop {
             let live = self.harness.live().await;
-            if live == expected {
-                return;
-            }
-            if Instant::now() >= deadline {
-                self.broken(format_args!("{when}, {live} resources live instead of {expected}"));
+            if good(live) || Instant::now() >= deadline {
+                return live;
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -213,13 +240,13 @@ impl<H: Harness> Trial<H> {
         self.harness.census().map(|scope| scope.take())
     }
 
-    /// Fails unless no resource lives and the operating system holds what it held `before`.
+    /// Fails if a resource lives, or if the operating system holds what it did not hold `before`.
     pub async fn expect_nothing_left(&self, before: &Option<Census>, when: &str) {
         self.expect_live(0, when).await;
         if let Some(before) = before
-            && let Err(changes) = before.settle(H::CALL_DEADLINE).await
+            && let Err(changes) = before.settle_leftovers(H::CALL_DEADLINE).await
         {
-            self.broken(format_args!("{when}, the operating system is not as before:\n{changes}"));
+            self.broken(format_args!("{when}, this is left in the operating system:\n{changes}"));
         }
     }
 
@@ -233,18 +260,23 @@ impl<H: Harness> Trial<H> {
         self.expect_live(0, "after the first destroy").await;
     }
 
-    /// Tries a property with `cases` random inputs, and shrinks the one that breaks it.
-    pub fn property<S: Strategy>(&self, cases: u32, inputs: &S, property: impl Fn(S::Value)) {
-        let seed = seed();
+    /// Tries a property with `cases` random inputs, each in a world of its own, and shrinks the
+    /// one that breaks it.
+    pub fn property<S: Strategy>(&self, cases: u32, inputs: &S, property: impl Fn(&Self, S::Value)) {
+        let seed = number_from(SEED).unwrap_or_else(random);
+        let asked = number_from(CASES).and_then(|cases| u32::try_from(cases).ok());
         let config = Config {
-            cases,
+            cases: asked.unwrap_or(cases),
             rng_seed: RngSeed::Fixed(seed),
             failure_persistence: None,
-            max_shrink_iters: 64,
+            max_shrink_iters: 256,
+            max_shrink_time: u32::try_from(H::LAW_DEADLINE.as_millis() / 10).unwrap_or(u32::MAX),
             ..Config::default()
         };
         let result = TestRunner::new(config).run(inputs, |input| {
-            let tried = catch_unwind(AssertUnwindSafe(|| property(input)));
+            let trial = Self::new(self.name.clone(), self.runtime.clone());
+            let tried = catch_unwind(AssertUnwindSafe(|| property(&trial, input)));
+            trial.end();
             tried.map_err(|panic| TestCaseError::fail(text_of(panic.as_ref())))
         });
         if let Err(error) = result {
@@ -259,13 +291,13 @@ fn fresh_id() -> ResourceId {
     ResourceId::standalone(IDS.fetch_add(1, Relaxed))
 }
 
-/// The seed of a random law: the one that is to be replayed, or a new one.
-pub(crate) fn seed() -> u64 {
-    let given = std::env::var(SEED).ok().and_then(|text| text.parse().ok());
-    given.unwrap_or_else(|| {
-        use std::hash::{BuildHasher, RandomState};
-        RandomState::new().hash_one(())
-    })
+fn number_from(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(())
 }
 
 /// An error with all its sources.

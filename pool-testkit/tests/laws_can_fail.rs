@@ -95,13 +95,20 @@ breaks!(a_resource_that_serves_any_key:
 breaks!(a_mark_that_is_seen_in_another_resource:
     MarksAreShared breaks resources_do_not_see_each_other, which says "is seen in another");
 breaks!(a_destroy_that_waits_for_ever:
-    DestroyWaitsForStoppedResources breaks no_call_hangs, which says "destroy has not ended within 1s");
+    DestroyWaitsForStoppedResources breaks no_call_hangs, which says "destroy has not ended within 300ms");
 breaks!(a_recycle_that_blocks_its_thread:
     RecycleBlocksOnStoppedResources breaks no_call_hangs, which says "blocks its thread");
 breaks!(a_file_left_by_the_manager:
     DropLeaksFile breaks dropping_the_manager_leaves_nothing, which says "files: /dev/null");
 breaks!(a_resource_that_does_not_end_without_its_manager:
     OrphansAreNotCleaned breaks dropping_the_manager_leaves_nothing, which says "outlived its manager");
+
+breaks!(a_mark_that_reaches_the_next_user_of_a_pool:
+    RecycleForgetsOddMarks breaks a_pool_over_it_keeps_its_promises, which says "bears the mark of an earlier user");
+breaks!(a_dead_resource_that_reaches_a_user_of_a_pool:
+    NeverNoticesDeath breaks a_pool_over_it_keeps_its_promises, which says "handed out does not work");
+breaks!(a_broken_resource_that_outlives_its_pool:
+    DestroyGivesUpOnDeadResources breaks a_pool_over_it_keeps_its_promises, which says "resources live");
 
 #[test]
 fn a_law_that_never_ends_fails() {

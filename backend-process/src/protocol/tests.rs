@@ -170,7 +170,7 @@ fn a_bazel_request_is_what_the_published_schema_says() {
     };
     let mut bytes = Vec::new();
     Bazel::new(BazelFormat::Proto).encode(300, &request, &mut bytes).expect("encoded");
-    let expected = b"\x15\x0a\x02-o\x0a\x00\x12\x06\x0a\x01a\x12\x01\xff\x18\xac\x02\x28\x01";
+    let expected = b"\x13\x0a\x02-o\x0a\x00\x12\x06\x0a\x01a\x12\x01\xff\x18\xac\x02\x28\x01";
     assert_eq!(bytes.escape_ascii().to_string(), expected.escape_ascii().to_string());
     bytes.clear();
     Bazel::new(BazelFormat::Json).encode(300, &request, &mut bytes).expect("encoded");

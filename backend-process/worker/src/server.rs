@@ -137,10 +137,8 @@ impl Server {
     pub fn serve(mut self, mut handle: impl FnMut(Connection)) -> io::Result<()> {
         let notified = std::env::var_os("POOLYARD_NOTIFIED").is_some();
         let listener = self.listener.take();
-        if let Some(listener) = &listener {
-            if !notified {
-                self.stop_on_signal(listener)?;
-            }
+        if let Some(listener) = listener.as_ref().filter(|_| !notified) {
+            self.stop_on_signal(listener)?;
         }
         self.say(word::READY)?;
         self.scoreboard.iter().for_each(Scoreboard::idle);

@@ -18,11 +18,11 @@ pub fn recycle_removes_every_trace<H: Harness>(trial: &Trial<H>) {
     if !trial.can(trial.harness().capabilities().dirty) {
         return;
     }
-    let manager = trial.harness().manager();
     let recycled = AtomicUsize::new(0);
     let refusal = Mutex::new(String::new());
-    trial.property(H::CASES, &vec(u32::ANY, 1..6), |marks| {
+    trial.property(H::CASES, &vec(u32::ANY, 1..6), |trial, marks| {
         trial.run(async {
+            let manager = trial.harness().manager();
             let mut subject = trial.create(&manager, &trial.key()).await;
             leave_marks(trial, &mut subject, &marks).await;
             match trial.recycle(&manager, &mut subject).await {
@@ -57,9 +57,9 @@ async fn expect_no_marks<H: Harness>(trial: &Trial<H>, subject: &mut Subject<H>,
 
 /// A resource that is recycled again and again stays healthy.
 pub fn recycle_is_repeatable<H: Harness>(trial: &Trial<H>) {
-    let manager = trial.harness().manager();
-    trial.property(H::CASES.div_ceil(4), &(1..50u32), |times| {
+    trial.property(H::CASES.div_ceil(4), &(1..50u32), |trial, times| {
         trial.run(async {
+            let manager = trial.harness().manager();
             let mut subject = trial.create(&manager, &trial.key()).await;
             for _ in 0..times {
                 trial.recycle_well(&manager, &mut subject).await;
