@@ -337,7 +337,6 @@ fn dispatch<P: Protocol>(inner: &Arc<Inner<P>>) {
     }
 }
 
-#[expect(clippy::type_complexity, reason = "a channel and what goes through it")]
 fn next_grant<P: Protocol>(inner: &Arc<Inner<P>>) -> Option<(oneshot::Sender<Permit<P>>, Permit<P>)> {
     let mut queue = inner.queue.lock();
     let queue = &mut *queue;

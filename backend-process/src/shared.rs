@@ -107,7 +107,6 @@ impl<P: Protocol> Shared<P> {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "an id and a channel")]
     fn begin(
         &self,
         request: &P::Request,

@@ -55,8 +55,7 @@ struct Limits {
 impl Limits {
     /// The `serial`th worker's, each with another part of the spread.
     fn new(spec: &WorkerSpec, serial: u64) -> Self {
-        // Multiples of the golden ratio are spread evenly, however many there are.
-        let part = (serial as f64 * 0.618_033_988_749_895).fract() * f64::from(spec.spread) / 100.0;
+        let part = spread(spec.spread, serial);
         Self {
             calls: spec.max_calls.map(|calls| calls - (calls as f64 * part) as u64),
             age: spec.max_age.map(|age| age.mul_f64(1.0 - part)),
@@ -64,6 +63,12 @@ impl Limits {
             on_return: spec.on_return,
         }
     }
+}
+
+/// Which part of its limits the `serial`th worker gives up. Multiples of the golden ratio are spread evenly,
+/// however many there are.
+pub(crate) fn spread(percent: u8, serial: u64) -> f64 {
+    (serial as f64 * 0.618_033_988_749_895).fract() * f64::from(percent) / 100.0
 }
 
 /// A call that has been encoded.

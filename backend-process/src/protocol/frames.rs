@@ -38,14 +38,14 @@ impl Frames {
                 let millis = payload.try_into().map_err(|_| Malformed::Unexpected("this extension"))?;
                 Word::Extend(Duration::from_millis(u32::from_le_bytes(millis).into()))
             }
-            Kind::ArenaReply => Word::Done(self.from_arena(&payload)?),
+            Kind::ArenaReply => Word::Done(self.answer_in_arena(&payload)?),
             Kind::Call | Kind::Ping | Kind::Cancel | Kind::Reset | Kind::ArenaCall => {
                 return Err(Malformed::Unexpected("a frame that only the pool sends"));
             }
         })
     }
 
-    fn from_arena(&mut self, payload: &[u8]) -> Result<Vec<u8>, Malformed> {
+    fn answer_in_arena(&mut self, payload: &[u8]) -> Result<Vec<u8>, Malformed> {
         const WRONG: Malformed = Malformed::Unexpected("this reference to the arena");
         let arena = self.arena.as_mut().ok_or(WRONG)?;
         let len = u64::from_le_bytes(payload.try_into().map_err(|_| WRONG)?);

@@ -10,6 +10,8 @@ mod frames;
 mod input;
 mod json_lines;
 mod proto;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::time::Duration;

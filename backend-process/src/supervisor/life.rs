@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use poolyard_core::Gone;
+use rustix::process::Signal;
 use tokio::sync::Notify;
 
 use super::Supervisor;
@@ -122,6 +123,13 @@ impl Child {
             self.life.with_pidfd(wait::stop);
             self.supervisor.kill(self.token);
         }
+    }
+}
+
+impl Child {
+    /// Sends a signal to the process alone.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.life.with_pidfd(|pidfd| wait::signal(pidfd, signal));
     }
 }
 

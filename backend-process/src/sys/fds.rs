@@ -1,9 +1,10 @@
 //! Pipes, and sizes of pipes.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use tokio::io::unix::AsyncFd;
 
 /// Both ends of a pipe, neither inherited by anyone.
 pub(crate) struct Pipe {
@@ -40,4 +41,10 @@ pub(crate) fn memory(name: &str, bytes: usize) -> io::Result<OwnedFd> {
     let seals = SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(file)
+}
+
+/// Registers a descriptor with the runtime's reactor.
+#[allow(deprecated, reason = "its successor is not in the oldest tokio that is supported")]
+pub(crate) fn watch<T: AsRawFd + AsFd>(fd: T) -> io::Result<AsyncFd<T>> {
+    AsyncFd::new(fd)
 }

@@ -98,10 +98,10 @@ unsafe fn become_program(order: &Order<'_>) -> Failed {
         unsafe {
             setup::reset_signals();
             setup::apply(&order.image.attrs, order.parent)?;
-            if let Some(cwd) = &order.image.cwd {
-                if libc::chdir(cwd.as_ptr()) < 0 {
-                    return Err((Stage::WorkingDirectory, *libc::__errno_location()));
-                }
+            if let Some(cwd) = &order.image.cwd
+                && libc::chdir(cwd.as_ptr()) < 0
+            {
+                return Err((Stage::WorkingDirectory, *libc::__errno_location()));
             }
             setup::install_fds(order.fds)?;
             setup::close_on_exec(order.fds.len())?;

@@ -33,6 +33,11 @@ pub(crate) fn stop(pidfd: &OwnedFd) -> bool {
     pidfd_send_signal(pidfd, Signal::STOP).is_ok()
 }
 
+/// Sends a signal. A process that is already gone is fine.
+pub(crate) fn signal(pidfd: &OwnedFd, signal: Signal) {
+    let _ = pidfd_send_signal(pidfd, signal);
+}
+
 /// Waits for the end of a process, for so many milliseconds at most.
 pub(crate) fn ended_within(pidfd: &OwnedFd, millis: u16) -> bool {
     let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];

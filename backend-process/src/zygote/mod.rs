@@ -11,7 +11,7 @@
 pub(crate) mod host;
 mod process;
 mod serve;
-mod socket;
+pub(crate) mod socket;
 mod wire;
 
 use std::collections::HashMap;

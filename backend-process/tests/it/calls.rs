@@ -123,7 +123,7 @@ async fn a_dropped_call_or_stream_leaves_a_worker_that_nobody_gets() {
     assert_eq!(verdict(&bench, &spec, &mut worker), Reuse::Broken);
 
     let mut worker = bench.worker(spec.clone()).await;
-    drop(worker.stream(b"parts 3", soon()).expect("a stream"));
+    worker.stream(b"parts 3", soon()).map(drop).expect("a stream");
     assert_eq!(verdict(&bench, &spec, &mut worker), Reuse::Broken);
 }
 

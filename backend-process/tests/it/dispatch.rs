@@ -137,11 +137,11 @@ async fn the_queue_is_bounded_and_its_wait_has_a_phase_of_its_own() {
     for error in [one.expect_err("late"), two.expect_err("late")] {
         assert_eq!((error.phase(), error.cause()), (Phase::Queue, &Cause::Deadline));
     }
-    let waits = || async {
+    let waits = || {
         let dispatcher = dispatcher.clone();
         tokio::spawn(async move { dispatcher.call(None, b"x", soon()).await })
     };
-    let (one, two) = (waits().await, waits().await);
+    let (one, two) = (waits(), waits());
     eventually("two that wait", || (dispatcher.waiting() == 2).then_some(())).await;
     let error = dispatcher.call(None, b"x", soon()).await.expect_err("full");
     assert_eq!((error.phase(), error.cause()), (Phase::Queue, &Cause::NotAccepted));

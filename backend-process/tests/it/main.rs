@@ -12,6 +12,7 @@ mod kill_matrix;
 mod lifecycle;
 mod pool;
 mod protocols;
+mod server;
 
 /// The test harness owns `main`, so the divert that a program makes in its first line is made before.
 #[used]
@@ -25,6 +26,7 @@ static DIVERT: extern "C" fn() = {
         poolyard_process::init(|zygote| {
             zygote.preload(puppet::preload);
             zygote.entry("puppet", puppet::frames);
+            zygote.entry("server", puppet::server);
             zygote.entry("panics", || panic!("this entry panics"));
             zygote.entry("fails", || Err(std::io::Error::other("this entry fails")));
         });

@@ -60,7 +60,7 @@ async fn a_crash_is_one_caller_s_error_and_the_next_gets_a_new_worker() {
 #[tokio::test]
 async fn a_boot_failure_reaches_the_caller_with_the_worker_s_last_words() {
     let pool = pool(1);
-    let error = pool.acquire(&role("dies_at_start").key()).await.err().expect("no worker");
+    let error = pool.acquire(&role("dies_at_start").key()).await.expect_err("no worker");
     let AcquireError::Create(error) = error else { panic!("{error}") };
     assert_eq!(error.kind(), ErrorKind::BootFailed(Exit::Code(3)));
     assert!(error.stderr().contains("no such module"));

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use poolyard_process::worker::{Call, Worker};
+use poolyard_process::worker::{Call, Server, Worker};
 
 /// Says which worker this program is to be.
 pub(crate) const ROLE: &str = "PUPPET_ROLE";
@@ -25,6 +25,7 @@ pub(crate) fn play(role: &str) -> i32 {
         }
         "doomed_host" => crate::lifecycle::doomed_host(),
         "never_ready" => forever(),
+        "server" => i32::from(server().is_err()),
         "json" => json_lines(),
         "bazel_json" => bazel_json(),
         "bazel_off_by_one" => bazel_off_by_one(),
@@ -37,6 +38,28 @@ pub(crate) fn play(role: &str) -> i32 {
         }
         _ => 64,
     }
+}
+
+/// Answers a line with this process's number and version, after what the line asks for.
+pub(crate) fn server() -> io::Result<()> {
+    use std::io::{BufRead, BufReader};
+    use std::net::TcpStream;
+    let version = std::env::var("VERSION").unwrap_or_default();
+    Server::connect()?.serve(|connection| {
+        let mut stream = TcpStream::from(connection);
+        let mut line = String::new();
+        if BufReader::new(&stream).read_line(&mut line).is_err() {
+            return;
+        }
+        let (word, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+        match word {
+            "slow" => std::thread::sleep(Duration::from_millis(rest.parse().unwrap_or(0))),
+            "exit" => std::process::exit(3),
+            "hang" => forever(),
+            _ => {}
+        }
+        let _ = write!(stream, "{} {version}", std::process::id());
+    })
 }
 
 fn forever() -> ! {

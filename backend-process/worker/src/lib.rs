@@ -15,10 +15,12 @@ mod arena;
 mod call;
 mod channel;
 mod scoreboard;
+mod server;
 pub mod wire;
 mod worker;
 
 pub use arena::Arena;
 pub use call::Call;
 pub use scoreboard::{Activity, SCORE_SLOT, Scoreboard};
+pub use server::{Connection, Server, word};
 pub use worker::Worker;

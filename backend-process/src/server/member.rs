@@ -1,0 +1,218 @@
+//! [`Member`]: one worker of a server.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use parking_lot::Mutex;
+use poolyard_worker::{Scoreboard, word};
+use rustix::process::Signal;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, Ready};
+
+use super::{Accept, Inner, pass};
+use crate::error::{Error, ErrorKind, Stage};
+use crate::exit::Kill;
+use crate::image::image;
+use crate::spec::{Source, WorkerSpec};
+use crate::supervisor::{Child, Order, mark, tree};
+use crate::sys::fds::{self, Pipe};
+use crate::zygote::socket;
+
+pub(super) struct Member {
+    pub(super) child: Child,
+    pub(super) score: Scoreboard,
+    pub(super) generation: u64,
+    pub(super) serial: u64,
+    pub(super) born: Instant,
+    control: Arc<AsyncFd<OwnedFd>>,
+    /// Connections that it was handed and has not taken: if it dies, they are another's.
+    pub(super) untaken: Mutex<VecDeque<OwnedFd>>,
+    /// Connections, or turns to accept, that it has and is not done with.
+    pub(super) open: Mutex<usize>,
+    accept: Accept,
+    slot: ScoreSlot,
+}
+
+/// A part of the scoreboard, in use as long as this lives.
+struct ScoreSlot {
+    inner: std::sync::Weak<Inner>,
+    index: usize,
+}
+
+impl Drop for ScoreSlot {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.upgrade() {
+            inner.places.lock().scores[self.index] = false;
+        }
+    }
+}
+
+impl Member {
+    /// Starts a worker and waits until it is ready.
+    pub(super) async fn start(
+        inner: &Arc<Inner>,
+        spec: &WorkerSpec,
+        generation: u64,
+    ) -> Result<Arc<Self>, Error> {
+        let system = |source| Error::system(Stage::Pipes, source);
+        let serial = inner.supervisor.token();
+        let slot = ScoreSlot::free(inner)?;
+        let score = Scoreboard::new(inner.scores.clone(), slot.index).map_err(system)?;
+        score.clear();
+        let errors = Pipe::new().map_err(system)?;
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .map_err(|e| system(e.into()))?;
+        let (given, env) = hand_over(inner, &errors, theirs, slot.index, serial).map_err(system)?;
+        let order = Order {
+            image: image(spec, &env)?,
+            entry: matches!(spec.source, Source::Entry(_)),
+            spawner: spec.spawner,
+            fds: given,
+            stderr: Some(errors.read),
+            stderr_tail: spec.stderr_tail,
+            lines: None,
+            hard_memory: spec.hard_memory,
+        };
+        fds::set_nonblocking(&ours).map_err(system)?;
+        let control = Arc::new(fds::watch(ours).map_err(system)?);
+        let child = inner.supervisor.spawn(serial, order).await?;
+        let accept = inner.config.accept;
+        let (untaken, open) = Default::default();
+        let born = Instant::now();
+        let member =
+            Arc::new(Self { child, score, generation, serial, born, control, untaken, open, accept, slot });
+        member.until_ready(inner.config.boot_timeout).await?;
+        tokio::spawn(listen_to(Arc::downgrade(inner), Arc::downgrade(&member), member.control.clone()));
+        Ok(member)
+    }
+
+    async fn until_ready(&self, patience: Duration) -> Result<(), Error> {
+        let failed = |kind| Err(Error::new(Stage::Ready, kind).with_stderr(self.child.life.stderr()));
+        match tokio::time::timeout(patience, hear(&self.control)).await {
+            Ok(Ok(word::READY)) => Ok(()),
+            Ok(_) => failed(match tokio::time::timeout(patience, self.child.life.died()).await {
+                Ok(death) => ErrorKind::BootFailed(death.exit),
+                Err(_) => ErrorKind::Desynchronised,
+            }),
+            Err(_) => {
+                self.child.kill(Kill::NotReady);
+                failed(ErrorKind::NotReady)
+            }
+        }
+    }
+
+    /// Says a word, with a descriptor. False if it cannot be said: the worker is dead, or far behind.
+    pub(super) fn say(&self, word: u8, fd: Option<OwnedFd>) -> bool {
+        let fds: Vec<OwnedFd> = fd.into_iter().collect();
+        socket::send(self.control.as_fd(), &[word], &fds).is_ok()
+    }
+
+    /// Takes in what it has said and nobody has heard yet. False at the end. When it is dead, this says for
+    /// certain which connections it had taken.
+    pub(super) fn take_words(&self) -> bool {
+        // One reader at a time: the words are an account of what is in the list.
+        let mut untaken = self.untaken.lock();
+        loop {
+            let mut said = [0];
+            match nix::unistd::read(self.control.get_ref(), &mut said) {
+                Ok(0) => return false,
+                Ok(_) if said[0] == word::TAKEN => drop(untaken.pop_front()),
+                Ok(_) => {
+                    let mut open = self.open.lock();
+                    *open = open.saturating_sub(1);
+                }
+                Err(nix::Error::EINTR) => {}
+                Err(error) => return error == nix::Error::EAGAIN,
+            }
+        }
+    }
+
+    /// Lets it end after the connection that it serves, for so long; then kills it.
+    pub(super) async fn drain(self: Arc<Self>, patience: Duration) {
+        match self.accept {
+            Accept::Inherit | Accept::ReusePort => self.child.signal(Signal::TERM),
+            Accept::Notify | Accept::Pass => drop(self.say(word::QUIT, None)),
+        }
+        if tokio::time::timeout(patience, self.child.life.died()).await.is_err() {
+            self.child.kill(Kill::Stuck);
+        }
+        self.child.life.buried().await;
+        let _ = self.slot.index;
+    }
+}
+
+impl ScoreSlot {
+    fn free(inner: &Arc<Inner>) -> Result<Self, Error> {
+        let mut places = inner.places.lock();
+        // Workers that take long to end hold theirs; the attempt is repeated.
+        let full = || Error::system(Stage::Pipes, io::Error::other("too many workers are still ending"));
+        let index = places.scores.iter().position(|used| !used).ok_or_else(full)?;
+        places.scores[index] = true;
+        Ok(Self { inner: Arc::downgrade(inner), index })
+    }
+}
+
+type HandOver = (Vec<OwnedFd>, Vec<(&'static str, String)>);
+
+fn hand_over(
+    inner: &Inner,
+    errors: &Pipe,
+    control: OwnedFd,
+    score: usize,
+    serial: u64,
+) -> io::Result<HandOver> {
+    let stderr = || errors.write.try_clone();
+    let mut fds =
+        vec![File::open("/dev/null")?.into(), stderr()?, stderr()?, control, inner.page.try_clone()?];
+    let mut env = vec![
+        (tree::MARK, mark(serial)),
+        ("POOLYARD_CONTROL", "3".to_owned()),
+        ("POOLYARD_SCOREBOARD", "4".to_owned()),
+        ("POOLYARD_SCORE_SLOT", score.to_string()),
+    ];
+    if inner.config.accept != Accept::Pass {
+        env.push(("POOLYARD_LISTENER", fds.len().to_string()));
+        fds.push(inner.listen.for_worker()?);
+    }
+    if inner.config.accept == Accept::Notify {
+        env.push(("POOLYARD_NOTIFIED", "1".to_owned()));
+    }
+    Ok((fds, env))
+}
+
+/// The next word of a worker.
+async fn hear(control: &AsyncFd<OwnedFd>) -> io::Result<u8> {
+    loop {
+        let mut ready = control.ready(Interest::READABLE).await?;
+        let mut word = [0];
+        match nix::unistd::read(control.get_ref(), &mut word) {
+            Ok(1) => return Ok(word[0]),
+            Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(nix::Error::EAGAIN) => ready.clear_ready_matching(Ready::READABLE),
+            Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Takes a worker's words in until it ends. Holds neither the worker nor the server.
+async fn listen_to(
+    inner: std::sync::Weak<Inner>,
+    member: std::sync::Weak<Member>,
+    control: Arc<AsyncFd<OwnedFd>>,
+) {
+    while let Ok(mut ready) = control.readable().await {
+        let (Some(inner), Some(member)) = (inner.upgrade(), member.upgrade()) else { return };
+        ready.clear_ready();
+        if !member.take_words() {
+            return;
+        }
+        pass::pump(&inner);
+    }
+}

@@ -1,0 +1,489 @@
+//! [`PreforkServer`]: workers that share a listener.
+
+mod listen;
+mod member;
+mod pass;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use poolyard_worker::{Activity, Arena, SCORE_SLOT};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use crate::error::{Error, Stage};
+use crate::exit::Death;
+use crate::memory;
+use crate::spec::WorkerSpec;
+use crate::supervisor::Supervisor;
+use crate::sys::fds;
+use listen::Listen;
+pub use listen::systemd_sockets;
+use member::Member;
+
+/// How connections come to workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Accept {
+    /// All workers accept from one listener, and the kernel wakes the one that has waited longest: fair, and
+    /// what waits in the listener's queue is lost with no worker. The default.
+    Inherit,
+    /// Every worker has a listener of its own on the same address, and the kernel spreads connections by
+    /// their hash. What waits in a worker's queue is lost with it. For TCP.
+    ReusePort,
+    /// The master sees that there are connections and tells the least busy worker to accept them.
+    Notify,
+    /// The master accepts and hands each connection to the least busy worker. One that a worker has not taken
+    /// when it dies goes to another.
+    Pass,
+}
+
+/// How a prefork server works.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// How many workers there are at least. Default: one per processor.
+    pub min_workers: usize,
+    /// How many there may be while all are busy. Default: as many as at least.
+    pub max_workers: usize,
+    /// How connections come to workers. Default: [`Accept::Inherit`].
+    pub accept: Accept,
+    /// How many workers may be without a replacement at a time when they are worn or rolled. Default: 1.
+    pub max_unavailable: usize,
+    /// How long a new worker may take to be ready. Default: 30 s.
+    pub boot_timeout: Duration,
+    /// How long a worker that is to end may take for the connection that it serves. Default: 30 s.
+    pub drain_timeout: Duration,
+    /// How many connections the master holds for busy workers with [`Accept::Pass`], beyond which they
+    /// wait in the kernel. Default: 1024.
+    pub max_held: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        let workers = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            min_workers: workers,
+            max_workers: workers,
+            accept: Accept::Inherit,
+            max_unavailable: 1,
+            boot_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30),
+            max_held: 1024,
+        }
+    }
+}
+
+impl ServerConfig {
+    /// So many workers, always.
+    pub fn workers(workers: usize) -> Self {
+        let workers = workers.max(1);
+        Self { min_workers: workers, max_workers: workers, ..Self::default() }
+    }
+
+    /// How connections come to workers.
+    pub fn accept(mut self, accept: Accept) -> Self {
+        self.accept = accept;
+        self
+    }
+
+    /// Up to so many workers while all are busy.
+    pub fn up_to(mut self, workers: usize) -> Self {
+        self.max_workers = workers.max(self.min_workers);
+        self
+    }
+}
+
+/// A listener and the workers that serve it: programs, or entries of this one, that use
+/// [`worker::Server`](crate::worker::Server).
+///
+/// Workers that die are replaced, with a growing pause if they die at once; those that are worn (the spec's
+/// `max_calls`, `max_age`, `soft_memory`) or rolled are replaced first and then asked to end after the
+/// connection that they serve. Dropping the server kills all workers.
+pub struct PreforkServer {
+    inner: Arc<Inner>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Inner {
+    supervisor: Supervisor,
+    config: ServerConfig,
+    listen: Listen,
+    page: OwnedFd,
+    scores: Arc<Arena>,
+    /// What workers are, and which generation that is.
+    spec: Mutex<(WorkerSpec, u64)>,
+    rolled: Notify,
+    replaced: Notify,
+    replacements: Semaphore,
+    places: Mutex<Places>,
+    /// True once no more connections are wanted.
+    stopping: watch::Sender<bool>,
+    pass: pass::Pass,
+}
+
+struct Places {
+    /// The worker of each slot.
+    members: Vec<Option<Arc<Member>>>,
+    /// Which parts of the scoreboard are in use.
+    scores: Vec<bool>,
+    deaths: Vec<Death>,
+    /// How many slots are to be filled.
+    wanted: usize,
+}
+
+/// What one worker does.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WorkerStatus {
+    /// Its process id.
+    pub pid: i32,
+    /// Which version it is; counted up by [`PreforkServer::roll`].
+    pub generation: u64,
+    /// Whether it waits or works.
+    pub activity: Activity,
+    /// How many connections it has finished.
+    pub connections: u64,
+}
+
+/// How often the scoreboard is looked at.
+const TICK: Duration = Duration::from_millis(50);
+
+impl PreforkServer {
+    /// Listens on a TCP address and starts workers. To be called within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// If the address cannot be listened on or the supervising thread cannot be started. Workers that cannot
+    /// be started are tried again; see [`ready`](PreforkServer::ready).
+    pub fn tcp(address: SocketAddr, spec: WorkerSpec, config: ServerConfig) -> Result<Self, Error> {
+        let listen = Listen::tcp(address, &config).map_err(|e| Error::system(Stage::Listen, e))?;
+        Self::start(listen, spec, config)
+    }
+
+    /// As [`tcp`](PreforkServer::tcp), on a unix socket. A file that is already there is an error.
+    ///
+    /// # Errors
+    ///
+    /// As [`tcp`](PreforkServer::tcp).
+    pub fn unix(path: impl AsRef<Path>, spec: WorkerSpec, config: ServerConfig) -> Result<Self, Error> {
+        let listen = Listen::unix(path.as_ref(), &config).map_err(|e| Error::system(Stage::Listen, e))?;
+        Self::start(listen, spec, config)
+    }
+
+    /// As [`tcp`](PreforkServer::tcp), on a socket that already listens, such as systemd hands over
+    /// ([`systemd_sockets`](crate::systemd_sockets)).
+    ///
+    /// # Errors
+    ///
+    /// As [`tcp`](PreforkServer::tcp).
+    pub fn listener(socket: OwnedFd, spec: WorkerSpec, config: ServerConfig) -> Result<Self, Error> {
+        let listen = Listen::given(socket, &config).map_err(|e| Error::system(Stage::Listen, e))?;
+        Self::start(listen, spec, config)
+    }
+
+    fn start(listen: Listen, spec: WorkerSpec, config: ServerConfig) -> Result<Self, Error> {
+        // A worker and its replacement are there at the same time.
+        let slots = config.max_workers.max(1) * 2 + 2;
+        let (page, scores) = scoreboard(slots).map_err(|e| Error::system(Stage::Listen, e))?;
+        let places = Places {
+            members: vec![None; config.max_workers],
+            scores: vec![false; slots],
+            deaths: Vec::new(),
+            wanted: config.min_workers,
+        };
+        let inner = Arc::new(Inner {
+            supervisor: Supervisor::start()?,
+            replacements: Semaphore::new(config.max_unavailable.max(1)),
+            listen,
+            page,
+            scores,
+            spec: Mutex::new((spec, 1)),
+            rolled: Notify::new(),
+            replaced: Notify::new(),
+            places: Mutex::new(places),
+            stopping: watch::Sender::new(false),
+            pass: pass::Pass::default(),
+            config,
+        });
+        let mut tasks: Vec<_> =
+            (0..inner.config.max_workers).map(|slot| tokio::spawn(keep(inner.clone(), slot))).collect();
+        tasks.push(tokio::spawn(watch_load(inner.clone())));
+        if let Some(conductor) = pass::conductor(inner.clone()) {
+            tasks.push(tokio::spawn(conductor));
+        }
+        Ok(Self { inner, tasks: Mutex::new(tasks) })
+    }
+
+    /// The TCP address that it listens on.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.inner.listen.address()
+    }
+
+    /// Waits until as many workers are ready as there are to be at least.
+    pub async fn ready(&self) {
+        self.when(|places| places.members.iter().flatten().count() >= self.inner.config.min_workers).await;
+    }
+
+    async fn when(&self, holds: impl Fn(&Places) -> bool) {
+        loop {
+            let mut replaced = pin!(self.inner.replaced.notified());
+            replaced.as_mut().enable();
+            if holds(&self.inner.places.lock()) {
+                return;
+            }
+            replaced.await;
+        }
+    }
+
+    /// Replaces all workers by workers of `spec`, each only after its successor is ready. Returns when all are
+    /// replaced; if new ones do not come up, the old ones go on working and this does not return.
+    pub async fn roll(&self, spec: WorkerSpec) {
+        let generation = {
+            let mut current = self.inner.spec.lock();
+            *current = (spec, current.1 + 1);
+            current.1
+        };
+        self.inner.rolled.notify_waiters();
+        self.when(|places| places.members.iter().flatten().all(|member| member.generation >= generation))
+            .await;
+    }
+
+    /// What all workers do, without disturbing them.
+    pub fn scoreboard(&self) -> Vec<WorkerStatus> {
+        let places = self.inner.places.lock();
+        let status = |member: &Arc<Member>| WorkerStatus {
+            pid: member.child.life.pid,
+            generation: member.generation,
+            activity: member.score.activity(),
+            connections: member.score.calls(),
+        };
+        places.members.iter().flatten().map(status).collect()
+    }
+
+    /// How the workers ended that have ended so far, the last 1000.
+    pub fn deaths(&self) -> Vec<Death> {
+        self.inner.places.lock().deaths.clone()
+    }
+
+    /// Has every worker end after the connection that it serves, and waits for that. What is still in the
+    /// listener's queue then is refused.
+    pub async fn stop(&self) {
+        self.inner.stopping.send_replace(true);
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks {
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for PreforkServer {
+    fn drop(&mut self) {
+        self.tasks.lock().iter().for_each(JoinHandle::abort);
+        // Whoever still holds a member is one of the tasks, which end now. Dropped after the lock is released,
+        // since a member gives its place on the scoreboard back.
+        let members = std::mem::take(&mut self.inner.places.lock().members);
+        drop(members);
+    }
+}
+
+fn scoreboard(slots: usize) -> io::Result<(OwnedFd, Arc<Arena>)> {
+    let page = fds::memory("poolyard-scoreboard", (slots * SCORE_SLOT).next_multiple_of(4096))?;
+    let scores = Arc::new(Arena::map(page.try_clone()?)?);
+    Ok((page, scores))
+}
+
+/// A worker that dies younger than this is followed by a pause.
+const YOUNG: Duration = Duration::from_secs(1);
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
+
+/// Keeps one slot filled, as long as it is wanted.
+async fn keep(inner: Arc<Inner>, slot: usize) {
+    let mut stopping = inner.stopping.subscribe();
+    let mut old: Option<Arc<Member>> = None;
+    let mut pause = PAUSE.0;
+    let mut drains = Vec::new();
+    while !*stopping.borrow() {
+        if !inner.is_wanted(slot) {
+            drains.extend(inner.retire(slot, old.take()));
+            inner.wait_until_wanted(slot, &mut stopping).await;
+            continue;
+        }
+        let turn = if old.is_some() { inner.replacements.acquire().await.ok() } else { None };
+        let (spec, generation) = inner.spec.lock().clone();
+        let member = match Member::start(&inner, &spec, generation).await {
+            Ok(member) => member,
+            Err(error) => {
+                tracing::warn!(%error, "poolyard: a worker of the server did not start");
+                wait_or_stop(pause, &mut stopping).await;
+                pause = (pause * 2).min(PAUSE.1);
+                continue;
+            }
+        };
+        inner.install(slot, member.clone());
+        drains.extend(old.take().map(|old| tokio::spawn(old.drain(inner.config.drain_timeout))));
+        drop(turn);
+        let limits = Limits::new(&spec, member.serial);
+        match inner.outcome(slot, &member, &limits, &mut stopping).await {
+            Outcome::Died(death) => {
+                inner.buried(slot, &member, death);
+                if member.born.elapsed() < YOUNG {
+                    wait_or_stop(pause, &mut stopping).await;
+                    pause = (pause * 2).min(PAUSE.1);
+                } else {
+                    pause = PAUSE.0;
+                }
+            }
+            Outcome::Replace => old = Some(member),
+        }
+        drains.retain(|drain| !drain.is_finished());
+    }
+    drains.extend(inner.retire(slot, old));
+    for drain in drains {
+        let _ = drain.await;
+    }
+}
+
+async fn wait_or_stop(pause: Duration, stopping: &mut watch::Receiver<bool>) {
+    let _ = tokio::time::timeout(pause, stopping.wait_for(|stop| *stop)).await;
+}
+
+enum Outcome {
+    Died(Death),
+    Replace,
+}
+
+/// When a worker is worn, its own part of the spread taken off.
+struct Limits {
+    connections: Option<u64>,
+    age: Option<Duration>,
+    memory: Option<u64>,
+}
+
+impl Limits {
+    fn new(spec: &WorkerSpec, serial: u64) -> Self {
+        let part = crate::worker_process::spread(spec.spread, serial);
+        Self {
+            connections: spec.max_calls.map(|calls| calls - (calls as f64 * part) as u64),
+            age: spec.max_age.map(|age| age.mul_f64(1.0 - part)),
+            memory: spec.soft_memory,
+        }
+    }
+
+    fn reached(&self, member: &Member) -> bool {
+        self.connections.is_some_and(|max| member.score.calls() >= max)
+            || self.age.is_some_and(|max| member.born.elapsed() >= max)
+            || self
+                .memory
+                .is_some_and(|max| memory::resident(member.child.life.pid).is_some_and(|bytes| bytes > max))
+    }
+}
+
+impl Inner {
+    fn is_wanted(&self, slot: usize) -> bool {
+        slot < self.places.lock().wanted
+    }
+
+    async fn wait_until_wanted(&self, slot: usize, stopping: &mut watch::Receiver<bool>) {
+        while !self.is_wanted(slot) && !*stopping.borrow() {
+            wait_or_stop(TICK, stopping).await;
+        }
+    }
+
+    fn install(self: &Arc<Self>, slot: usize, member: Arc<Member>) {
+        let before = self.places.lock().members.get_mut(slot).and_then(|place| place.replace(member));
+        drop(before);
+        self.replaced.notify_waiters();
+        pass::pump(self);
+    }
+
+    fn retire(&self, slot: usize, old: Option<Arc<Member>>) -> Option<JoinHandle<()>> {
+        let current = self.places.lock().members.get_mut(slot).and_then(Option::take);
+        let member = current.or(old)?;
+        Some(tokio::spawn(member.drain(self.config.drain_timeout)))
+    }
+
+    fn buried(self: &Arc<Self>, slot: usize, member: &Arc<Member>, death: Death) {
+        tracing::warn!(pid = member.child.life.pid, %death, "poolyard: a worker of the server ended");
+        {
+            let mut places = self.places.lock();
+            if places.deaths.len() >= 1000 {
+                places.deaths.remove(0);
+            }
+            places.deaths.push(death);
+            let place = places.members.get_mut(slot);
+            if let Some(place) = place.filter(|place| place.as_ref().is_some_and(|m| Arc::ptr_eq(m, member)))
+            {
+                *place = None;
+            }
+        }
+        self.replaced.notify_waiters();
+        pass::requeue(self, member);
+    }
+
+    /// Waits until a worker has ended or is to be replaced.
+    async fn outcome(
+        &self,
+        slot: usize,
+        member: &Member,
+        limits: &Limits,
+        stopping: &mut watch::Receiver<bool>,
+    ) -> Outcome {
+        let mut died = pin!(member.child.life.died());
+        loop {
+            let rolled = self.spec.lock().1 > member.generation;
+            if rolled || *stopping.borrow() || !self.is_wanted(slot) || limits.reached(member) {
+                return Outcome::Replace;
+            }
+            let mut news = pin!(self.rolled.notified());
+            let mut stop = pin!(stopping.changed());
+            let tick = tokio::time::timeout(
+                TICK,
+                std::future::poll_fn(|cx| {
+                    use std::task::Poll;
+                    if let Poll::Ready(death) = died.as_mut().poll(cx) {
+                        return Poll::Ready(Some(death));
+                    }
+                    let woken = news.as_mut().poll(cx).is_ready() || stop.as_mut().poll(cx).is_ready();
+                    if woken { Poll::Ready(None) } else { Poll::Pending }
+                }),
+            );
+            if let Ok(Some(death)) = tick.await {
+                return Outcome::Died(death);
+            }
+        }
+    }
+}
+
+/// How long more workers than needed are kept.
+const CALM: Duration = Duration::from_secs(5);
+
+/// More workers while all are busy, fewer when half of them have been idle for a while.
+async fn watch_load(inner: Arc<Inner>) {
+    let (min, max) = (inner.config.min_workers, inner.config.max_workers);
+    let mut stopping = inner.stopping.subscribe();
+    let mut calm_since = Instant::now();
+    while min < max && !*stopping.borrow() {
+        wait_or_stop(TICK, &mut stopping).await;
+        let mut places = inner.places.lock();
+        let members = places.members.iter().flatten();
+        let idle = members.clone().filter(|member| member.score.activity() == Activity::Idle).count();
+        let there = members.count();
+        if idle > 0 && idle * 2 < there.max(1) {
+            calm_since = Instant::now();
+        }
+        if idle == 0 && there >= places.wanted && places.wanted < max {
+            places.wanted += 1;
+            calm_since = Instant::now();
+        } else if places.wanted > min && calm_since.elapsed() >= CALM {
+            places.wanted -= 1;
+            calm_since = Instant::now();
+        }
+    }
+}

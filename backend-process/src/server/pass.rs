@@ -1,0 +1,161 @@
+//! The master's part in [`Accept::Pass`] and [`Accept::Notify`].
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+
+use nix::sys::socket::{SockFlag, accept4};
+use parking_lot::Mutex;
+use poolyard_worker::word;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+use super::member::Member;
+use super::{Accept, Inner};
+use crate::sys::fds;
+
+/// How many connections a worker is handed before it has finished the first: so that it need not wait for
+/// the master between two.
+const AHEAD: usize = 2;
+
+#[derive(Default)]
+pub(super) struct Pass {
+    /// Accepted, and with no worker yet.
+    held: Mutex<VecDeque<OwnedFd>>,
+    /// Told when there is room for more.
+    room: Notify,
+}
+
+/// What the master does while the server runs; `None` where workers accept by themselves.
+pub(super) fn conductor(inner: Arc<Inner>) -> Option<impl Future<Output = ()> + Send> {
+    let accept = inner.config.accept;
+    matches!(accept, Accept::Pass | Accept::Notify).then(|| async move {
+        let mut stopping = inner.stopping.subscribe();
+        let work = async {
+            let result = match accept {
+                Accept::Pass => accept_all(&inner).await,
+                _ => notify_all(&inner).await,
+            };
+            if let Err(error) = result {
+                tracing::error!(%error, "poolyard: the server accepts no more");
+            }
+            std::future::pending::<()>().await;
+        };
+        let mut work = std::pin::pin!(work);
+        let mut stop = std::pin::pin!(stopping.wait_for(|stop| *stop));
+        std::future::poll_fn(|cx| {
+            use std::task::Poll;
+            let _ = work.as_mut().poll(cx);
+            if stop.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    })
+}
+
+fn watched(inner: &Inner) -> io::Result<AsyncFd<TcpListener>> {
+    // Any listener: it is only looked at.
+    fds::watch(TcpListener::from(inner.listen.socket().try_clone()?))
+}
+
+async fn accept_all(inner: &Arc<Inner>) -> io::Result<()> {
+    let listener = watched(inner)?;
+    loop {
+        while inner.pass.held.lock().len() >= inner.config.max_held {
+            inner.pass.room.notified().await;
+        }
+        let mut ready = listener.readable().await?;
+        match accept(listener.get_ref().as_raw_fd()) {
+            Ok(connection) => {
+                inner.pass.held.lock().push_back(connection);
+                pump(inner);
+            }
+            Err(nix::Error::EAGAIN) => ready.clear_ready(),
+            Err(nix::Error::EMFILE | nix::Error::ENFILE) => {
+                // The connections that are held give theirs back.
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+#[allow(unsafe_code, reason = "the new descriptor comes as a number")]
+fn accept(listener: RawFd) -> nix::Result<OwnedFd> {
+    let fd = accept4(listener, SockFlag::SOCK_CLOEXEC)?;
+    // SAFETY: the kernel has just opened it for this process.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+async fn notify_all(inner: &Arc<Inner>) -> io::Result<()> {
+    let listener = watched(inner)?;
+    loop {
+        // Every connection that comes is news: readiness is only forgotten, never looked up.
+        listener.readable().await?.clear_ready();
+        notify_one(inner);
+    }
+}
+
+fn notify_one(inner: &Inner) {
+    let Some(member) = least_busy(inner, usize::MAX) else { return };
+    *member.open.lock() += 1;
+    if !member.say(word::ACCEPT, None) {
+        *member.open.lock() -= 1;
+    }
+}
+
+/// Hands connections to workers that have room, oldest first. Called whenever there is a connection, a
+/// worker, or room.
+pub(super) fn pump(inner: &Arc<Inner>) {
+    match inner.config.accept {
+        Accept::Pass => while hand_over_one(inner) {},
+        // A new worker, or one that is done: there may be connections that nobody was told of.
+        Accept::Notify if has_waiting(inner) => notify_one(inner),
+        _ => {}
+    }
+}
+
+fn has_waiting(inner: &Inner) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+    let mut fds = [PollFd::new(inner.listen.socket().as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
+fn hand_over_one(inner: &Inner) -> bool {
+    let Some(member) = least_busy(inner, AHEAD) else { return false };
+    // Held until the worker has it in its list, so that no two threads reorder them.
+    let mut held = inner.pass.held.lock();
+    let Some(connection) = held.pop_front() else { return false };
+    let mut untaken = member.untaken.lock();
+    let sent = connection.try_clone().is_ok_and(|copy| member.say(word::CONNECTION, Some(copy)));
+    if sent {
+        untaken.push_back(connection);
+        *member.open.lock() += 1;
+        inner.pass.room.notify_one();
+    } else {
+        held.push_front(connection);
+    }
+    sent
+}
+
+/// Gives back what a dead worker had not taken.
+pub(super) fn requeue(inner: &Arc<Inner>, member: &Member) {
+    member.take_words();
+    let mut untaken = std::mem::take(&mut *member.untaken.lock());
+    {
+        let mut held = inner.pass.held.lock();
+        while let Some(connection) = untaken.pop_back() {
+            held.push_front(connection);
+        }
+    }
+    pump(inner);
+}
+
+fn least_busy(inner: &Inner, room: usize) -> Option<Arc<Member>> {
+    let places = inner.places.lock();
+    let living = places.members.iter().flatten().filter(|member| member.child.life.death().is_none());
+    let open = |member: &&Arc<Member>| *member.open.lock();
+    living.filter(|member| open(member) < room).min_by_key(open).cloned()
+}

@@ -1,0 +1,263 @@
+//! [`Server`]: a worker of a prefork server, which accepts connections itself or is handed them.
+
+#![allow(unsafe_code, reason = "accept, recvmsg and a signal handler, without a foreign crate")]
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use crate::scoreboard::Scoreboard;
+
+/// Names the descriptor of the control socket.
+pub(crate) const CONTROL: &str = "POOLYARD_CONTROL";
+/// Names the descriptor of the listener, if the worker accepts itself.
+pub(crate) const LISTENER: &str = "POOLYARD_LISTENER";
+
+/// The messages on the control socket, one byte each.
+pub mod word {
+    /// Worker to master: it is ready for connections.
+    pub const READY: u8 = b'R';
+    /// Worker to master: it has taken the connection that it was handed.
+    pub const TAKEN: u8 = b'A';
+    /// Worker to master: it is done with a connection, or has accepted all there were.
+    pub const DONE: u8 = b'D';
+    /// Master to worker, with a descriptor: this connection is yours.
+    pub const CONNECTION: u8 = b'C';
+    /// Master to worker: there are connections, accept them.
+    pub const ACCEPT: u8 = b'N';
+    /// Master to worker: no more connections come.
+    pub const QUIT: u8 = b'Q';
+}
+
+const SIGTERM: i32 = 15;
+const SOL_SOCKET: i32 = 1;
+const SCM_RIGHTS: i32 = 1;
+const MSG_CMSG_CLOEXEC: i32 = 0x4000_0000;
+const SOCK_CLOEXEC: i32 = 0o2_000_000;
+
+#[repr(C)]
+struct IoVec {
+    base: *mut u8,
+    len: usize,
+}
+
+#[repr(C)]
+struct MsgHdr {
+    name: *mut c_void,
+    name_len: u32,
+    iov: *mut IoVec,
+    iov_len: usize,
+    control: *mut c_void,
+    control_len: usize,
+    flags: i32,
+}
+
+/// Room for the header of one control message and one descriptor, aligned.
+#[repr(C, align(8))]
+struct Control {
+    len: usize,
+    level: i32,
+    kind: i32,
+    fd: RawFd,
+    pad: i32,
+}
+
+unsafe extern "C" {
+    fn accept4(fd: RawFd, address: *mut c_void, len: *mut u32, flags: i32) -> RawFd;
+    fn dup2(from: RawFd, to: RawFd) -> RawFd;
+    fn recvmsg(fd: RawFd, message: *mut MsgHdr, flags: i32) -> isize;
+    fn signal(signal: i32, handler: extern "C" fn(i32)) -> usize;
+}
+
+/// A connection: a [`TcpStream`] or a [`UnixStream`], as the listener is.
+#[derive(Debug)]
+pub struct Connection(OwnedFd);
+
+impl From<Connection> for TcpStream {
+    fn from(connection: Connection) -> Self {
+        connection.0.into()
+    }
+}
+
+impl From<Connection> for UnixStream {
+    fn from(connection: Connection) -> Self {
+        connection.0.into()
+    }
+}
+
+/// This process as a worker of a prefork server.
+pub struct Server {
+    control: File,
+    listener: Option<OwnedFd>,
+    scoreboard: Option<Scoreboard>,
+}
+
+/// What the handler of the signal puts in the place of what.
+static NOWHERE: AtomicI32 = AtomicI32::new(-1);
+static ACCEPTING: AtomicI32 = AtomicI32::new(-1);
+
+/// Takes the listener away under a blocking `accept`, which then fails: no accept can begin after the
+/// signal, and none that has begun is interrupted halfway.
+extern "C" fn stop_accepting(_: i32) {
+    let (nowhere, listener) = (NOWHERE.load(Ordering::Relaxed), ACCEPTING.load(Ordering::Relaxed));
+    if nowhere >= 0 && listener >= 0 {
+        // SAFETY: `dup2` may be called in a signal handler; both numbers stay open for ever.
+        unsafe { dup2(nowhere, listener) };
+    }
+}
+
+impl Server {
+    /// Takes over what the master has handed to this process.
+    ///
+    /// # Errors
+    ///
+    /// If the program was not started by a prefork server.
+    pub fn connect() -> io::Result<Self> {
+        let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<RawFd>().ok());
+        let control = number(CONTROL).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, "this is no worker of a prefork server")
+        })?;
+        // SAFETY: the master opened these descriptors for this purpose and told nobody else their numbers.
+        let (control, listener) =
+            unsafe { (File::from_raw_fd(control), number(LISTENER).map(|fd| OwnedFd::from_raw_fd(fd))) };
+        Ok(Self { control, listener, scoreboard: Scoreboard::from_env()? })
+    }
+
+    /// Says that it is ready, and has `handle` serve one connection after the other, until the master
+    /// wants no more or is gone.
+    ///
+    /// # Errors
+    ///
+    /// When the control socket or the listener breaks.
+    pub fn serve(mut self, mut handle: impl FnMut(Connection)) -> io::Result<()> {
+        let notified = std::env::var_os("POOLYARD_NOTIFIED").is_some();
+        let listener = self.listener.take();
+        if let Some(listener) = listener.as_ref().filter(|_| !notified) {
+            self.stop_on_signal(listener)?;
+        }
+        self.say(word::READY)?;
+        self.scoreboard.iter().for_each(Scoreboard::idle);
+        match listener {
+            Some(listener) if notified => self.accept_when_told(&listener, &mut handle),
+            Some(listener) => self.accept(&listener, &mut handle),
+            None => self.take(&mut handle),
+        }
+    }
+
+    fn say(&mut self, word: u8) -> io::Result<()> {
+        self.control.write_all(&[word])
+    }
+
+    fn serve_one(&self, connection: Connection, handle: &mut impl FnMut(Connection)) {
+        self.scoreboard.iter().for_each(Scoreboard::begin);
+        handle(connection);
+        self.scoreboard.iter().for_each(Scoreboard::end);
+    }
+
+    fn stop_on_signal(&self, listener: &OwnedFd) -> io::Result<()> {
+        NOWHERE.store(File::open("/dev/null")?.into_raw_fd(), Ordering::Relaxed);
+        ACCEPTING.store(listener.as_raw_fd(), Ordering::Relaxed);
+        // SAFETY: the handler only does what may be done in one.
+        unsafe { signal(SIGTERM, stop_accepting) };
+        Ok(())
+    }
+
+    fn accept(&self, listener: &OwnedFd, handle: &mut impl FnMut(Connection)) -> io::Result<()> {
+        loop {
+            match accept(listener) {
+                Ok(connection) => self.serve_one(connection, handle),
+                Err(error) if is_passing(&error) => {}
+                // The handler of the signal has taken the listener away.
+                Err(error) if error.raw_os_error() == Some(ENOTSOCK) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn accept_when_told(
+        &mut self,
+        listener: &OwnedFd,
+        handle: &mut impl FnMut(Connection),
+    ) -> io::Result<()> {
+        let mut told = [0];
+        while self.control.read(&mut told)? == 1 && told[0] == word::ACCEPT {
+            loop {
+                match accept(listener) {
+                    Ok(connection) => self.serve_one(connection, handle),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if is_passing(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            self.say(word::DONE)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, handle: &mut impl FnMut(Connection)) -> io::Result<()> {
+        while let Some(connection) = receive(&self.control)? {
+            self.say(word::TAKEN)?;
+            self.serve_one(connection, handle);
+            self.say(word::DONE)?;
+        }
+        Ok(())
+    }
+}
+
+const ENOTSOCK: i32 = 88;
+const EINVAL: i32 = 22;
+
+/// Errors of one connection, not of the listener.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), Interrupted | ConnectionAborted | ConnectionReset)
+}
+
+fn accept(listener: &OwnedFd) -> io::Result<Connection> {
+    // SAFETY: no address is asked for; the descriptor that is returned is new.
+    let fd = unsafe { accept4(listener.as_raw_fd(), ptr::null_mut(), ptr::null_mut(), SOCK_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just opened by the kernel for this process.
+    Ok(Connection(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// The next connection; `None` when no more come.
+fn receive(control: &File) -> io::Result<Option<Connection>> {
+    let mut word = [0_u8];
+    let mut iov = IoVec { base: word.as_mut_ptr(), len: 1 };
+    let mut rights = Control { len: 0, level: 0, kind: 0, fd: -1, pad: 0 };
+    let mut message = MsgHdr {
+        name: ptr::null_mut(),
+        name_len: 0,
+        iov: &mut iov,
+        iov_len: 1,
+        control: ptr::from_mut(&mut rights).cast(),
+        control_len: size_of::<Control>(),
+        flags: 0,
+    };
+    let len = loop {
+        // SAFETY: every pointer is to a local that lives through the call, with its true length.
+        let len = unsafe { recvmsg(control.as_raw_fd(), &mut message, MSG_CMSG_CLOEXEC) };
+        let error = io::Error::last_os_error();
+        match len {
+            0.. => break len,
+            _ if error.kind() == io::ErrorKind::Interrupted => {}
+            _ => return Err(error),
+        }
+    };
+    if len == 0 || word[0] == word::QUIT {
+        return Ok(None);
+    }
+    if rights.level != SOL_SOCKET || rights.kind != SCM_RIGHTS || rights.fd < 0 {
+        return Err(io::Error::from_raw_os_error(EINVAL));
+    }
+    // SAFETY: just opened by the kernel for this process.
+    Ok(Some(Connection(unsafe { OwnedFd::from_raw_fd(rights.fd) })))
+}
