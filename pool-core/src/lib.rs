@@ -40,6 +40,8 @@
 //! - `pool`, `builder`, `config`, `snapshot`, `warm`: what users see
 //! - `sync`, `time`, `rt`, `fork`: the only files that name a lock, a clock, a runtime, a fork
 
+pub mod guarantees;
+
 mod acquire;
 mod builder;
 mod call;
