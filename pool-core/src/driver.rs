@@ -72,7 +72,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
         if !self.take_seat() {
             return true;
         }
-        drop(handle.spawn(Driver::new(Seated(Some(Arc::clone(self))), handle.clone())));
+        rt::spawn(handle, Driver::new(Seated(Some(Arc::clone(self))), handle.clone()));
         self.state.lock().driver.alive
     }
 
@@ -82,7 +82,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
         }
         let seat = Seated(Some(Arc::clone(self)));
         let name = format!("poolyard-{}", self.state.lock().config.name);
-        let started = rt::spawn_thread(name, async move { Driver::new(seat, Handle::current()).await });
+        let started = rt::spawn_thread(name, |handle| Driver::new(seat, handle));
         if let Err(error) = &started {
             tracing::error!(%error, "poolyard: no thread for the driver");
         }
@@ -197,7 +197,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Future for
                 return Poll::Ready(());
             };
             for task in tasks {
-                drop(this.handle.spawn(run(task)));
+                rt::spawn(&this.handle, run(task));
             }
             if this.armed != before {
                 this.sleep.as_mut().reset(rt::deadline(shared.clock.instant(this.armed)));

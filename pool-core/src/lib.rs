@@ -43,6 +43,7 @@
 
 #[cfg(any(feature = "bb8", feature = "deadpool"))]
 pub mod adapters;
+pub mod guarantees;
 
 mod acquire;
 mod builder;

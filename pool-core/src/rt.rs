@@ -37,11 +37,59 @@ pub(crate) fn deadline(at: Option<Instant>) -> tokio::time::Instant {
     }
 }
 
-/// Runs `future` on a thread and a small runtime of its own until it ends.
-pub(crate) fn spawn_thread(
-    name: String,
-    future: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name(name).spawn(move || runtime.block_on(future)).map(drop)
+#[cfg(not(any(poolyard_loom, poolyard_shuttle)))]
+pub(crate) use self::real::{spawn, spawn_thread};
+
+#[cfg(any(poolyard_loom, poolyard_shuttle))]
+pub(crate) use self::model::{spawn, spawn_thread};
+
+#[cfg(not(any(poolyard_loom, poolyard_shuttle)))]
+mod real {
+    use super::{Future, Handle};
+
+    /// Runs a task on `handle`'s runtime.
+    pub(crate) fn spawn(handle: &Handle, task: impl Future<Output = ()> + Send + 'static) {
+        drop(handle.spawn(task));
+    }
+
+    /// Runs what `driver` makes on a thread and a small runtime of its own until it ends.
+    pub(crate) fn spawn_thread<F: Future<Output = ()>>(
+        name: String,
+        driver: impl FnOnce(Handle) -> F + Send + 'static,
+    ) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let run = move || runtime.block_on(driver(runtime.handle().clone()));
+        std::thread::Builder::new().name(name).spawn(run).map(drop)
+    }
+}
+
+/// What a model checker runs instead: threads are the model's, a task runs to its end where it is
+/// started, and no timer rings, because nobody runs the runtime that has it.
+#[cfg(any(poolyard_loom, poolyard_shuttle))]
+mod model {
+    use std::sync::LazyLock;
+
+    #[cfg(poolyard_loom)]
+    use loom::{future::block_on, thread};
+    #[cfg(all(poolyard_shuttle, not(poolyard_loom)))]
+    use shuttle::{future::block_on, thread};
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::{Future, Handle};
+
+    static CLOCK: LazyLock<Runtime> = LazyLock::new(|| {
+        Builder::new_current_thread().enable_time().build().expect("a runtime without I/O can be made")
+    });
+
+    pub(crate) fn spawn(_: &Handle, task: impl Future<Output = ()> + Send + 'static) {
+        block_on(task);
+    }
+
+    pub(crate) fn spawn_thread<F: Future<Output = ()>>(
+        _: String,
+        driver: impl FnOnce(Handle) -> F + Send + 'static,
+    ) -> std::io::Result<()> {
+        drop(thread::spawn(move || block_on(driver(CLOCK.handle().clone()))));
+        Ok(())
+    }
 }

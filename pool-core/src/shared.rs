@@ -279,6 +279,8 @@ impl<M: Manager> Inner<M> {
         self.settle_releasing(&mut after);
         if self.ledger.is_drained() {
             after.wake_more.append(&mut self.draining);
+            // The driver has nothing left to do, and ends.
+            after.wake(self.driver.waker.take());
         }
         if !self.ledger.out.orders.is_empty() || self.ledger.alarm() < self.driver.armed {
             match self.driver.alive {

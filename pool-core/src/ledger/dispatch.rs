@@ -64,6 +64,8 @@ impl Ledger {
             self.start_cleaning(now);
             self.start_destroying();
         }
+        // Whoever waits for the end must hear of it.
+        self.out.news |= self.is_drained();
     }
 
     /// Starts creations for waiters, oldest first; makes room by evicting idle slots of other keys.
