@@ -2,7 +2,13 @@
 
 pub mod interpreter;
 
-/// The README's example compiles and runs.
+/// The examples of the READMEs compile and run.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-mod readme {}
+mod readmes {
+    #[doc = include_str!("../README.md")]
+    mod poolyard {}
+    #[doc = include_str!("../pool-core/README.md")]
+    mod core {}
+    #[doc = include_str!("../pool-exec/README.md")]
+    mod exec {}
+}

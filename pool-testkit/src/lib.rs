@@ -8,9 +8,10 @@
 //! - [`cancel`]: futures dropped at every point, and futures polled by hand.
 //! - [`census`]: what the operating system holds before and after.
 //! - [`history`]: what many tasks did with one pool, judged afterwards.
+//! - [`exec`]: the laws of `Exec`, and a plain implementation without isolation.
 //! - [`availability`]: what cannot run here is skipped loudly.
 //!
-//! This crate calls managers and reads `/proc`; it knows no backend.
+//! It knows no backend: each brings a harness of its own.
 
 pub mod availability;
 mod by_hand;

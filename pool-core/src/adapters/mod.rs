@@ -7,7 +7,7 @@
 //! Here it does, too: before *every* hand-out, by the driver, while the caller waits in its place. The
 //! pools that these builders make do so whatever `check_after` says; it can't be forgotten, nor
 //! configured away. A connection that fails is destroyed and the next one tried, all under the one
-//! deadline of the caller.
+//! deadline of the caller; after a second in a check (`hedge_after`), a new connection is made meanwhile.
 //!
 //! `at_return()` on the builder moves the method to where this crate has it for managers of its own:
 //! the connection is cleaned when it comes back, off every caller's path, and an acquire with an idle

@@ -106,7 +106,7 @@ impl Ledger {
             Ok(()) => {
                 slot.recycles += 1;
                 slot.known_good = now;
-                let check = every.is_some_and(|every| slot.recycles % every == 0);
+                let check = every.is_some_and(|every| slot.recycles.is_multiple_of(every));
                 self.counters.recycled += 1;
                 match self.unfit(index, now) {
                     Some(reason) => self.destroy(index, reason),
@@ -221,7 +221,9 @@ impl Ledger {
         let Some(slot) = self.find(id) else { return false };
         let index = id.slot();
         let (state, running, waiter, group) = (slot.state, slot.running, slot.waiter, slot.group);
-        self.slot(index).gone = true;
+        let record = self.slot(index);
+        record.gone = true;
+        record.doom.get_or_insert(Reason::Gone);
         match state {
             State::Idle => self.destroy(index, Reason::Gone),
             State::Granted => {
