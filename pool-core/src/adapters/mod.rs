@@ -11,7 +11,7 @@
 //!
 //! `at_return()` on the builder moves the method to where this crate has it for managers of its own:
 //! the connection is cleaned when it comes back, off every caller's path, and an acquire with an idle
-//! connection takes nanoseconds. Checks then follow `check_after` and `check_interval`: a connection
+//! connection takes nanoseconds. Checks then follow `check_after` (and `check_interval`, if set): a connection
 //! that died within `check_after` (30 s) of its last check can be handed out. Zero excludes that
 //! again, at the price of both.
 //!
