@@ -162,7 +162,7 @@ impl<M: managed::Manager> DeadpoolObject<M> {
     /// Counts as deadpool does: only what was recycled with success, and afterwards.
     async fn recycle(&mut self) -> Result<(), DeadpoolError<M::Error>> {
         let object = self.object.as_mut().expect(THERE);
-        self.manager.recycle(object, &self.metrics).await?;
+        self.manager.recycle(object, &self.metrics).await.map_err(DeadpoolError::of_recycle)?;
         self.metrics.recycle_count += 1;
         self.metrics.recycled = Some(Instant::now());
         Ok(())
@@ -208,6 +208,7 @@ impl<M: managed::Manager<Type: fmt::Debug>> fmt::Debug for DeadpoolObject<M> {
 
 /// What went wrong in a deadpool manager.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum DeadpoolError<E> {
     /// The manager's own error.
     Backend(E),
@@ -215,8 +216,8 @@ pub enum DeadpoolError<E> {
     Unfit(Cow<'static, str>),
 }
 
-impl<E> From<RecycleError<E>> for DeadpoolError<E> {
-    fn from(error: RecycleError<E>) -> Self {
+impl<E> DeadpoolError<E> {
+    fn of_recycle(error: RecycleError<E>) -> Self {
         match error {
             RecycleError::Backend(error) => DeadpoolError::Backend(error),
             RecycleError::Message(message) => DeadpoolError::Unfit(message),

@@ -7,11 +7,11 @@
 //! Here it does, too: before *every* hand-out, by the driver, while the caller waits in its place. The
 //! pools that these builders make do so whatever `check_after` says; it can't be forgotten, nor
 //! configured away. A connection that fails is destroyed and the next one tried, all under the one
-//! deadline of the caller.
+//! deadline of the caller; after a second in a check (`hedge_after`), a new connection is made meanwhile.
 //!
 //! `at_return()` on the builder moves the method to where this crate has it for managers of its own:
 //! the connection is cleaned when it comes back, off every caller's path, and an acquire with an idle
-//! connection takes nanoseconds. Checks then follow `check_after` and `check_interval`: a connection
+//! connection takes nanoseconds. Checks then follow `check_after` (and `check_interval`, if set): a connection
 //! that died within `check_after` (30 s) of its last check can be handed out. Zero excludes that
 //! again, at the price of both.
 //!

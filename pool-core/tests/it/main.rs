@@ -5,6 +5,7 @@
 
 mod common;
 
+mod adapters;
 mod checks;
 mod create;
 mod expiry;
@@ -13,4 +14,3 @@ mod gone;
 mod limits;
 mod lru;
 mod recycle;
-mod adapters;

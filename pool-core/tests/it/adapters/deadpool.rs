@@ -315,10 +315,10 @@ async fn each_key_has_one_manager_of_its_own() {
 
 #[test]
 fn an_error_prints_its_chain_once() {
-    let error: DeadpoolError<Torn> = RecycleError::Backend(Torn).into();
+    let error = DeadpoolError::Backend(Torn);
     assert_eq!(error.to_string(), "the page is torn");
     assert_eq!(error.source().unwrap().to_string(), fmt::Error.to_string());
-    let error: DeadpoolError<Torn> = RecycleError::message("dead").into();
+    let error: DeadpoolError<Torn> = DeadpoolError::Unfit("dead".into());
     assert_eq!(error.to_string(), "dead");
     assert!(error.source().is_none());
 }
