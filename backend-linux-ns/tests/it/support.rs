@@ -102,7 +102,12 @@ pub(crate) fn descendants(pid: i32) -> Vec<i32> {
 
 /// The directories of cgroups that belong to this process.
 pub(crate) fn own_cgroups() -> Vec<PathBuf> {
-    let name = format!(".{}.", std::process::id());
+    cgroups_of(std::process::id())
+}
+
+/// The directories of cgroups that belong to a process.
+pub(crate) fn cgroups_of(pid: u32) -> Vec<PathBuf> {
+    let name = format!(".{pid}.");
     let mut found = Vec::new();
     let mut stack = vec![PathBuf::from("/sys/fs/cgroup")];
     while let Some(dir) = stack.pop() {
