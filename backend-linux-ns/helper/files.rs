@@ -21,8 +21,8 @@ pub fn write(area: i32, path: &CStr, mode: u32) -> Result<i32> {
     let open = || sys::open_beneath(area, path, WRITE_CREATE_TRUNCATE, mode);
     match open() {
         Err(Errno::NOENT) => make_parents(area, path)?,
-        // One that may not be written, or runs: it is replaced instead.
-        Err(Errno::ACCES | Errno::TXTBSY) => remove(area, path.to_bytes())?,
+        // One that may not be written, runs, or is a link: it is replaced instead.
+        Err(Errno::ACCES | Errno::TXTBSY | Errno::LOOP) => remove(area, path.to_bytes())?,
         other => return other,
     }
     open()

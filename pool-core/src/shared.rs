@@ -182,7 +182,7 @@ impl<M: Manager> Inner<M> {
         self.table.find(hash, is_it).copied()
     }
 
-    /// The group of a key, made now if there is none.
+    /// The group of a key, made now if there is none. The caller drops `key`, outside the lock.
     pub(crate) fn find_or_add_group(&mut self, hash: u64, key: &Arc<M::Key>, cost: u64) -> u32 {
         if let Some(group) = self.find_group(hash, key) {
             return group;

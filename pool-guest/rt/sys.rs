@@ -20,6 +20,7 @@ impl Errno {
     pub const NOTDIR: Self = Self(20);
     pub const INVAL: Self = Self(22);
     pub const TXTBSY: Self = Self(26);
+    pub const LOOP: Self = Self(40);
     pub const BADMSG: Self = Self(74);
 }
 
