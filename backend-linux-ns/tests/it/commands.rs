@@ -301,3 +301,14 @@ fn it_works_from_a_thread_that_ends_and_a_runtime_that_is_gone() {
         assert_eq!(text, "alive");
     }
 }
+
+#[tokio::test]
+async fn the_probe_says_what_is_there_and_what_to_do_about_the_rest() {
+    let Some(ns) = backend("probe") else { return };
+    let probe = ns.probe().await;
+    println!("{probe}");
+    assert_eq!(probe.finding("sandbox with network off").unwrap().missing, None);
+    assert_eq!(probe.finding("limit wall_time").unwrap().missing, None);
+    let cgroups = probe.finding("cgroups").unwrap();
+    assert_eq!(cgroups.missing.as_deref(), ns.missing_cgroups());
+}
