@@ -18,13 +18,18 @@ pub fn read(area: i32, path: &CStr) -> Result<i32> {
 }
 
 pub fn write(area: i32, path: &CStr, mode: u32) -> Result<i32> {
-    match sys::open_beneath(area, path, WRITE_CREATE_TRUNCATE, mode) {
-        Err(Errno::NOENT) => {
-            make_parents(area, path)?;
-            sys::open_beneath(area, path, WRITE_CREATE_TRUNCATE, mode)
-        }
-        other => other,
+    let open = || sys::open_beneath(area, path, WRITE_CREATE_TRUNCATE, mode);
+    match open() {
+        Err(Errno::NOENT) => make_parents(area, path)?,
+        // One that may not be written, runs, or is a link: it is replaced instead.
+        Err(Errno::ACCES | Errno::TXTBSY | Errno::LOOP) => remove(area, path.to_bytes())?,
+        other => return other,
     }
+    open()
+}
+
+fn remove(area: i32, path: &[u8]) -> Result<()> {
+    in_parent(area, path, sys::unlinkat)
 }
 
 /// Makes the directory and its missing parents, and opens it.
@@ -42,20 +47,25 @@ fn make_parents(area: i32, path: &CStr) -> Result<()> {
     Ok(())
 }
 
-/// Makes one directory inside its parent, which is opened without following links.
+/// One that is there already is no error.
 fn make_one(area: i32, path: &[u8], mode: u32) -> Result<()> {
+    match in_parent(area, path, |parent, name| sys::mkdirat(parent, name, mode)) {
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}
+
+/// Does something to a name in its directory, which is opened without following links.
+fn in_parent(area: i32, path: &[u8], act: impl FnOnce(i32, &CStr) -> Result<()>) -> Result<()> {
     let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
         Some(at) => (&path[..at], &path[at + 1..]),
         None => (&b"."[..], path),
     };
     let (parent, name) = (Text::<4096>::of(&[parent])?, Text::<256>::of(&[name])?);
     let parent = sys::open_beneath(area, parent.as_cstr(), DIRECTORY_PATH, 0)?;
-    let made = sys::mkdirat(parent, name.as_cstr(), mode);
+    let acted = act(parent, name.as_cstr());
     sys::close(parent);
-    match made {
-        Err(Errno::EXIST) => Ok(()),
-        other => other,
-    }
+    acted
 }
 
 /// The host's side of a new terminal.

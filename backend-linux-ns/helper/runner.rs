@@ -261,6 +261,8 @@ fn execute_first(words: &Words) -> Failure {
         let errno =
             unsafe { execute_patiently(path as *const u8, base.add(words.argv), base.add(words.envp)) };
         match errno {
+            // The file is there, so it is its interpreter that is not.
+            Errno::NOENT if exists(path) => worst = Errno::NOEXEC,
             Errno::NOENT | Errno::NOTDIR => {}
             // There may be another one further on, as a shell would find it.
             Errno::ACCES => worst = errno,
@@ -271,6 +273,13 @@ fn execute_first(words: &Words) -> Failure {
         }
     }
     Failure::new(Stage::Execute, worst)
+}
+
+fn exists(path: usize) -> bool {
+    const PATH_CLOEXEC: u32 = 0o12_000_000;
+    // SAFETY: `make_addresses` made it the address of a C string.
+    let path = unsafe { CStr::from_ptr(path as *const _) };
+    sys::openat(sys::AT_FDCWD, path, PATH_CLOEXEC, 0).map(sys::close).is_ok()
 }
 
 /// A program that was written a moment ago may still be open for writing in a process that the host

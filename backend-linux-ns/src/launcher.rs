@@ -10,13 +10,14 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
 use poolyard_guest::frame;
 use poolyard_guest::spawn::{Guest, Image, spawn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::cgroup::Slots;
 use crate::channel;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::protocol::Kind;
@@ -28,6 +29,10 @@ const MISSING: &str = env!("POOLYARD_GUEST_HELPER_MISSING");
 const NAME: &CStr = c"poolyard-launch";
 /// How often the leftovers of killed processes are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How soon a cgroup is tried again whose last processes are ending.
+const TIDY_AGAIN: Duration = Duration::from_millis(5);
+/// How long the thread stays for that after the launcher's end.
+const LAST_TIDYING: Duration = Duration::from_secs(10);
 
 /// A running launcher. It ends when this is dropped.
 #[derive(Debug)]
@@ -37,8 +42,8 @@ pub(crate) struct Launcher {
 }
 
 impl Launcher {
-    /// Starts the launcher. `sweep` is called once a minute, on the launcher's thread.
-    pub(crate) fn start(sweep: impl Fn() + Send + 'static) -> Result<Arc<Self>, Error> {
+    /// Starts the launcher, and the thread that keeps `slots` tidy.
+    pub(crate) fn start(slots: Option<Arc<Slots>>) -> Result<Arc<Self>, Error> {
         if IMAGE.is_empty() {
             let detail = format!("the embedded program is missing: {MISSING}");
             return Err(Error::new(Stage::StartLauncher, ErrorKind::Unsupported, detail));
@@ -49,7 +54,7 @@ impl Launcher {
         let (report, started) = mpsc::sync_channel(1);
         thread::Builder::new()
             .name("poolyard-launch".into())
-            .spawn(move || attend(&begin(theirs, &report), &sweep))
+            .spawn(move || attend(begin(theirs, &report), slots.as_deref()))
             .map_err(|e| Error::system(Stage::StartLauncher, e))?;
         let pid = started
             .recv()
@@ -84,19 +89,33 @@ fn begin(theirs: OwnedFd, report: &mpsc::SyncSender<io::Result<i32>>) -> Option<
     guest
 }
 
-/// Waits for the launcher's end, and sweeps meanwhile.
-fn attend(guest: &Option<Guest>, sweep: &impl Fn()) {
+/// Waits for the launcher's end, and tidies up meanwhile and after it.
+fn attend(guest: Option<Guest>, slots: Option<&Slots>) {
     let Some(guest) = guest else { return };
-    let timeout = Timespec { tv_sec: SWEEP_EVERY.as_secs() as i64, tv_nsec: 0 };
-    loop {
-        let mut ended = [PollFd::new(&guest.pidfd, PollFlags::IN)];
-        match poll(&mut ended, Some(&timeout)) {
-            Ok(0) => sweep(),
-            Ok(_) => break,
-            Err(_) => {}
+    let mut tidying = false;
+    while !has_ended(&guest, slots, if tidying { TIDY_AGAIN } else { SWEEP_EVERY }) {
+        if let Some(slots) = slots {
+            if !tidying {
+                slots.sweep();
+            }
+            tidying = slots.tidy();
         }
     }
     let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(guest.pid), None);
+    // The keepers end with the launcher, and the processes in their namespaces with them.
+    let gives_up = Instant::now() + LAST_TIDYING;
+    while slots.is_some_and(Slots::tidy) && Instant::now() < gives_up {
+        thread::sleep(TIDY_AGAIN);
+    }
+}
+
+/// Waits until the launcher ends, something is retired, or `timeout` has passed; says whether it has ended.
+fn has_ended(guest: &Guest, slots: Option<&Slots>, timeout: Duration) -> bool {
+    let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
+    let mut list = vec![PollFd::new(&guest.pidfd, PollFlags::IN)];
+    let bell = slots.map(Slots::bell);
+    list.extend(bell.as_ref().map(|bell| PollFd::new(bell, PollFlags::IN)));
+    poll(&mut list, Some(&timeout)).is_ok() && list[0].revents().contains(PollFlags::IN)
 }
 
 fn expect_hello(socket: &OwnedFd) -> Result<(), Error> {

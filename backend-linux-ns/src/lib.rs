@@ -1,4 +1,46 @@
-//! Sandboxes of Linux namespaces for poolyard.
+//! Sandboxes of Linux namespaces for poolyard: a clean one in a fraction of a millisecond, with limits
+//! and a verdict.
+//!
+//! ```no_run
+//! use poolyard_exec::{Command, Exec, Limits};
+//! use poolyard_linux_ns::{LinuxNs, SandboxSpec};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let ns = LinuxNs::new()?;
+//! let spec = SandboxSpec::builder().limits(Limits::new().memory(64 << 20).processes(16)).build();
+//! let sandbox = ns.sandbox(&spec).await?;
+//! let outcome = sandbox.exec(&Command::new("echo").arg("hello")).await?;
+//! assert_eq!(outcome.stdout.text(), "hello\n");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How
+//!
+//! What is slow to make is made once per sandbox and pooled: the user and network namespaces, the mount
+//! skeleton, the cgroup with its open files, the filter. What is cheap is made anew for every lease: pid,
+//! mount, ipc, uts and cgroup namespaces, /tmp, /work, /dev/shm, terminals, /proc. That is faster than
+//! resetting, and it is provably clean: nothing of a lease can outlive its namespaces.
+//!
+//! ```text
+//! host process        any number of threads, never forked
+//!  └ launcher         one per LinuxNs; clones keepers
+//!     └ keeper        one per sandbox; pid 1 of the outer pid namespace
+//!        └ init       one per lease; pid 1 of the inner one; mounts, reaps, reports
+//!           └ runner  waits, stripped of everything, and becomes the command by execve
+//! ```
+//!
+//! The four are one small program without a C library, embedded here and run from a sealed memory file.
+//! Its messages are described in `helper/protocol.rs`. No hook in `main` is needed.
+//!
+//! # Security
+//!
+//! A command is hostile code. It must not affect the host or other sandboxes, learn from or leave
+//! anything to another lease, make the pool useless, or falsify its verdict. Holes of the kernel itself
+//! are made fewer by the filters (no nested user namespaces, io_uring, bpf, keyrings), but not closed; for
+//! that, use virtual machines. Caches of the processor and the presence of pages of the shared base can be
+//! measured from inside. In the unprivileged modes the nodes in /dev are the host's, so that locks on them
+//! are a channel; [`LinuxNs::probe`] says so.
 
 #[cfg(target_os = "linux")]
 mod cgroup;
@@ -20,6 +62,8 @@ mod manager;
 mod mode;
 #[cfg(target_os = "linux")]
 mod plan;
+#[cfg(target_os = "linux")]
+mod probe;
 #[cfg(target_os = "linux")]
 #[path = "../helper/protocol.rs"]
 #[allow(
@@ -50,6 +94,8 @@ pub use error::{Error, ErrorKind, Stage};
 pub use manager::LinuxNs;
 #[cfg(target_os = "linux")]
 pub use mode::Mode;
+#[cfg(target_os = "linux")]
+pub use probe::{Finding, Probe};
 #[cfg(target_os = "linux")]
 pub use sandbox::Sandbox;
 #[cfg(target_os = "linux")]

@@ -58,12 +58,7 @@ impl LinuxNs {
             return Err(Error::new(Stage::MapIds, ErrorKind::Unsupported, reason));
         }
         let slots = Slots::new();
-        let swept = slots.as_ref().ok().map(Arc::downgrade);
-        let launcher = Launcher::start(move || {
-            if let Some(slots) = swept.as_ref().and_then(std::sync::Weak::upgrade) {
-                slots.sweep();
-            }
-        })?;
+        let launcher = Launcher::start(slots.as_ref().ok().map(Arc::clone))?;
         Ok(Self { shared: Arc::new(Shared { launcher, mode, slots }) })
     }
 
@@ -114,16 +109,16 @@ impl Shared {
                     let detail = format!("the controller `{missing}` is not there; mount or delegate it");
                     return Err(Error::new(Stage::Cgroup, ErrorKind::Unsupported, detail));
                 }
-                slots.take(&extra).map(Some).map_err(|e| Error::system(Stage::Cgroup, e))
+                slots.make(&extra).map(Some).map_err(|e| Error::system(Stage::Cgroup, e))
             }
             Err(reason) if needed => Err(Error::new(Stage::Cgroup, ErrorKind::Unsupported, reason.clone())),
             Err(_) => Ok(None),
         }
     }
 
-    pub(crate) fn give_back(&self, slot: Arc<Slot>) {
+    pub(crate) fn retire(&self, slot: Arc<Slot>) {
         if let Ok(slots) = &self.slots {
-            slots.give_back(slot);
+            slots.retire(slot);
         }
     }
 

@@ -96,7 +96,7 @@ impl Sandbox {
             .map_err(|e| Error::system(Stage::Run, e))?;
         pidfd.readable().await.map_err(|e| Error::system(Stage::Run, e))?.retain_ready();
         if let Some(slot) = self.slot.take() {
-            self.shared.give_back(slot);
+            self.shared.retire(slot);
         }
         Ok(())
     }
@@ -216,7 +216,7 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         self.kill();
         if let Some(slot) = self.slot.take() {
-            self.shared.give_back(slot);
+            self.shared.retire(slot);
         }
     }
 }
@@ -242,7 +242,7 @@ impl Making<'_> {
 impl Drop for Making<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
-            self.shared.give_back(slot);
+            self.shared.retire(slot);
         }
     }
 }

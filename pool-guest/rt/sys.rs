@@ -14,12 +14,13 @@ impl Errno {
     pub const PERM: Self = Self(1);
     pub const INTR: Self = Self(4);
     pub const NOENT: Self = Self(2);
-    pub const CHILD: Self = Self(10);
+    pub const NOEXEC: Self = Self(8);
     pub const ACCES: Self = Self(13);
     pub const EXIST: Self = Self(17);
     pub const NOTDIR: Self = Self(20);
     pub const INVAL: Self = Self(22);
     pub const TXTBSY: Self = Self(26);
+    pub const LOOP: Self = Self(40);
     pub const BADMSG: Self = Self(74);
 }
 
@@ -162,6 +163,10 @@ pub fn mknodat(dir: i32, path: &CStr, mode: u32, device: u64) -> Result<()> {
 
 pub fn symlinkat(target: &CStr, dir: i32, path: &CStr) -> Result<()> {
     plain!(nr::SYMLINKAT, target.as_ptr(), dir, path.as_ptr()).map(drop)
+}
+
+pub fn unlinkat(dir: i32, path: &CStr) -> Result<()> {
+    plain!(nr::UNLINKAT, dir, path.as_ptr(), 0).map(drop)
 }
 
 pub fn fchownat(dir: i32, path: &CStr, uid: u32, gid: u32) -> Result<()> {

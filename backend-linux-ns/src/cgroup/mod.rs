@@ -9,24 +9,26 @@ mod place;
 mod slot;
 mod sweep;
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use rustix::event::{EventfdFlags, eventfd};
 
 pub(crate) use place::{Place, Version};
 pub(crate) use slot::{Reading, Slot, SlotLimits};
 
-/// Idle slots that are kept for the next sandbox.
-const KEEP: usize = 64;
-
 /// The slots of one [`LinuxNs`](crate::LinuxNs), all below one directory that is named after this process.
+///
+/// A slot belongs to a sandbox for its whole life and is used by all its leases.
 #[derive(Debug)]
 pub(crate) struct Slots {
     place: Place,
-    free: Mutex<Vec<Arc<Slot>>>,
-    /// Slots whose processes may not be quite gone; emptied and removed later.
+    /// Slots whose processes may not be quite gone; removed as soon as they are.
     retired: Mutex<Vec<Arc<Slot>>>,
+    /// Tells the launcher's thread that something was retired.
+    bell: OwnedFd,
     next: AtomicU64,
 }
 
@@ -40,8 +42,9 @@ impl Slots {
         let place = Place::find()?;
         sweep::sweep(&place);
         place.make_instance()?;
-        let (free, retired) = (Mutex::default(), Mutex::default());
-        Ok(Arc::new(Self { place, free, retired, next: AtomicU64::new(0) }))
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let bell = eventfd(0, flags).map_err(|e| format!("no eventfd can be made: {e}"))?;
+        Ok(Arc::new(Self { place, retired: Mutex::default(), bell, next: AtomicU64::new(0) }))
     }
 
     pub(crate) fn version(&self) -> Version {
@@ -53,41 +56,42 @@ impl Slots {
     }
 
     /// A slot without processes, its limits off. `extra` names further controllers that it needs.
-    pub(crate) fn take(&self, extra: &[&'static str]) -> std::io::Result<Arc<Slot>> {
-        let mut free = self.free.lock();
-        if let Some(at) = free.iter().position(|slot| slot.extra() == extra) {
-            return Ok(free.swap_remove(at));
-        }
-        drop(free);
+    pub(crate) fn make(&self, extra: &[&'static str]) -> std::io::Result<Arc<Slot>> {
         let name = format!("s{}", self.next.fetch_add(1, Ordering::Relaxed));
         Slot::make(&self.place, &name, extra).map(Arc::new)
     }
 
-    /// Takes back a slot whose processes are gone, or will be in a moment.
-    pub(crate) fn give_back(&self, slot: Arc<Slot>) {
-        let mut free = self.free.lock();
-        if slot.is_empty() && slot.clear().is_ok() && free.len() < KEEP {
-            free.push(slot);
-            return;
+    /// Removes a slot whose processes are gone, or will be in a moment.
+    pub(crate) fn retire(&self, slot: Arc<Slot>) {
+        if slot.remove().is_err() {
+            self.retired.lock().push(slot);
+            // Fails only if the bell rings already.
+            let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
         }
-        drop(free);
-        self.retired.lock().push(slot);
     }
 
-    /// Removes what could not be removed before, and what killed processes left.
+    /// Removes the retired slots that have become empty, and says whether there are others.
+    pub(crate) fn tidy(&self) -> bool {
+        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        let mut retired = self.retired.lock();
+        retired.retain(|slot| slot.remove().is_err());
+        !retired.is_empty()
+    }
+
+    /// Readable when something was retired.
+    pub(crate) fn bell(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
+    /// Removes what killed processes left.
     pub(crate) fn sweep(&self) {
-        // Slots that are still populated stay for the next time.
-        self.retired.lock().retain(|slot| slot.remove().is_err());
         sweep::sweep(&self.place);
     }
 }
 
 impl Drop for Slots {
     fn drop(&mut self) {
-        for slot in self.free.get_mut().drain(..).chain(self.retired.get_mut().drain(..)) {
-            // What is populated still is swept by the next process that starts.
-            let _ = slot.remove();
-        }
+        // What is populated still is swept by the next process that starts.
         self.place.remove_instance();
     }
 }

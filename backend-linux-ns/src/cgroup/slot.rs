@@ -13,7 +13,6 @@ use super::place::{BASIC_V1, Place, REQUIRED, Version};
 #[derive(Debug)]
 pub(crate) struct Slot {
     version: Version,
-    extra: Vec<&'static str>,
     dirs: Vec<PathBuf>,
     /// Writing 0 into each of them moves the writer here.
     procs: Vec<File>,
@@ -144,7 +143,6 @@ impl Slot {
         let wants = |controller| extra.contains(&controller);
         let slot = Self {
             version,
-            extra: extra.to_vec(),
             procs: dirs
                 .iter()
                 .map(|dir| File::options().write(true).open(dir.join("cgroup.procs")))
@@ -176,10 +174,6 @@ impl Slot {
     /// The files through which a process enters the slot.
     pub(crate) fn procs(&self) -> &[File] {
         &self.procs
-    }
-
-    pub(crate) fn extra(&self) -> &[&'static str] {
-        &self.extra
     }
 
     pub(crate) fn limits_swap(&self) -> bool {
@@ -273,10 +267,6 @@ impl Slot {
             (Version::V2, false) => "0",
         };
         file.write_at(word.as_bytes(), 0).map(drop)
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        fs::read(self.dirs[0].join("cgroup.procs")).is_ok_and(|list| list.is_empty())
     }
 
     /// Takes all limits off, for the next sandbox.

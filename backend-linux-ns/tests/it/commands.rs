@@ -168,7 +168,10 @@ async fn a_file_is_not_copied_in_through_a_link() {
     let Some(ns) = backend("copy in") else { return };
     let sandbox = sandbox(&ns).await;
     shell(&sandbox, "ln -s /tmp away; ln -s /tmp/x file").await;
-    for path in ["away/x", "file", "/etc/x"] {
+    // A link in the file's own place is replaced.
+    run(&sandbox, &Command::new("true").file_in("file", "x", 0o644)).await;
+    assert_eq!(printed(&sandbox, "cat file").await, "x");
+    for path in ["away/x", "/etc/x"] {
         let error = sandbox.exec(&Command::new("true").file_in(path, "x", 0o644)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::CopyInFailed, "{path}: {error}");
     }
@@ -297,4 +300,15 @@ fn it_works_from_a_thread_that_ends_and_a_runtime_that_is_gone() {
         let text = runtime.block_on(async { printed(&sandbox(&ns).await, "echo alive").await });
         assert_eq!(text, "alive");
     }
+}
+
+#[tokio::test]
+async fn the_probe_says_what_is_there_and_what_to_do_about_the_rest() {
+    let Some(ns) = backend("probe") else { return };
+    let probe = ns.probe().await;
+    println!("{probe}");
+    assert_eq!(probe.finding("sandbox with network off").unwrap().missing, None);
+    assert_eq!(probe.finding("limit wall_time").unwrap().missing, None);
+    let cgroups = probe.finding("cgroups").unwrap();
+    assert_eq!(cgroups.missing.as_deref(), ns.missing_cgroups());
 }

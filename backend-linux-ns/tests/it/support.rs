@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use poolyard_core::{Context, GoneSink, ResourceId};
 use poolyard_exec::{Command, Exec, Outcome};
-use poolyard_linux_ns::{LinuxNs, Mode, Sandbox, SandboxSpec};
+use poolyard_linux_ns::{LinuxNs, Sandbox, SandboxSpec};
 
 /// Says that a test is left out, or fails if `POOLYARD_REQUIRE` names what is missing.
 pub(crate) fn skip(test: &str, needs: &str, reason: &str) {
@@ -26,16 +26,6 @@ pub(crate) fn backend_with_cgroups(test: &str) -> Option<LinuxNs> {
     let ns = backend(test)?;
     if let Some(reason) = ns.missing_cgroups() {
         skip(test, "cgroups", reason);
-        return None;
-    }
-    Some(ns)
-}
-
-/// A backend that runs as root, or a skip.
-pub(crate) fn root_backend(test: &str) -> Option<LinuxNs> {
-    let ns = backend(test)?;
-    if ns.mode() != Mode::Root {
-        skip(test, "root", "this test does not run as root");
         return None;
     }
     Some(ns)
@@ -102,7 +92,12 @@ pub(crate) fn descendants(pid: i32) -> Vec<i32> {
 
 /// The directories of cgroups that belong to this process.
 pub(crate) fn own_cgroups() -> Vec<PathBuf> {
-    let name = format!(".{}.", std::process::id());
+    cgroups_of(std::process::id())
+}
+
+/// The directories of cgroups that belong to a process.
+pub(crate) fn cgroups_of(pid: u32) -> Vec<PathBuf> {
+    let name = format!(".{pid}.");
     let mut found = Vec::new();
     let mut stack = vec![PathBuf::from("/sys/fs/cgroup")];
     while let Some(dir) = stack.pop() {

@@ -1,0 +1,128 @@
+//! The laws of managers, for sandboxes.
+
+#![allow(missing_docs)]
+#![cfg(target_os = "linux")]
+
+use std::time::Duration;
+
+use poolyard_exec::{Command, Exec, Network};
+use poolyard_linux_ns::{Background, LinuxNs, Sandbox, SandboxSpec};
+use poolyard_testkit::availability::Availability;
+use poolyard_testkit::census::Scope;
+use poolyard_testkit::{Harness, conformance};
+
+/// Keepers are children of the launcher, so a world is told apart by the host name of its sandboxes.
+struct World {
+    name: String,
+}
+
+impl World {
+    /// Keepers of this world: each has its host name.
+    fn keepers(&self) -> usize {
+        let mut count = 0;
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let dir = entry.path();
+            let comm = std::fs::read_to_string(dir.join("comm")).unwrap_or_default();
+            if comm.trim_end() == "poolyard-keep" && host_name(&dir) == Some(self.name.clone()) {
+                count += 1;
+            }
+        }
+        count
+    }
+}
+
+/// What the processes of a uts namespace are called, asked by one that enters it.
+fn host_name(proc: &std::path::Path) -> Option<String> {
+    let output = std::process::Command::new("nsenter")
+        .arg(format!("--uts={}", proc.join("ns/uts").display()))
+        .arg("hostname")
+        .output()
+        .ok()?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+}
+
+fn signal(pid: i32, signal: &str) {
+    let killed = std::process::Command::new("kill").arg(signal).arg(pid.to_string()).status();
+    assert!(killed.is_ok_and(|status| status.success()));
+}
+
+async fn says(sandbox: &Sandbox, script: &str) -> Option<String> {
+    let run = tokio::time::timeout(Duration::from_secs(5), sandbox.exec(&Command::shell(script))).await;
+    Some(run.ok()?.ok()?.stdout.text().trim_end().to_owned())
+}
+
+impl Harness for World {
+    type Manager = LinuxNs;
+
+    async fn availability() -> Availability {
+        match LinuxNs::new() {
+            Ok(_) => Availability::Ready,
+            Err(error) => Availability::Missing(error.to_string()),
+        }
+    }
+
+    async fn new() -> Self {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let count = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { name: format!("world-{}-{count}", std::process::id()) }
+    }
+
+    fn manager(&self) -> LinuxNs {
+        LinuxNs::new().expect("it was there a moment ago")
+    }
+
+    fn keys(&self) -> Vec<SandboxSpec> {
+        let spec = || SandboxSpec::builder().hostname(&self.name).background(Background::Keep);
+        vec![spec().build(), spec().network(Network::Loopback).build()]
+    }
+
+    async fn works(&self, key: &SandboxSpec, sandbox: &mut Sandbox) -> bool {
+        let network = says(sandbox, "cut -d: -f1 /proc/net/if_inet6 | grep -c lo").await;
+        let up = if key.limits().network == Some(Network::Loopback) { "1" } else { "0" };
+        network.as_deref() == Some(up) && says(sandbox, "hostname").await.as_ref() == Some(&self.name)
+    }
+
+    async fn dirty(&self, sandbox: &mut Sandbox, mark: u32) {
+        says(sandbox, DIRTY[mark as usize % DIRTY.len()].0).await;
+    }
+
+    async fn is_dirty(&self, sandbox: &mut Sandbox, mark: u32) -> bool {
+        says(sandbox, DIRTY[mark as usize % DIRTY.len()].1).await.as_deref() == Some("found")
+    }
+
+    async fn kill(&self, sandbox: &mut Sandbox) {
+        signal(sandbox.pid(), "-KILL");
+        let ended = || !std::path::Path::new(&format!("/proc/{}", sandbox.pid())).exists();
+        while !ended() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn stop(&self, sandbox: &mut Sandbox) {
+        signal(sandbox.pid(), "-STOP");
+    }
+
+    async fn live(&self) -> usize {
+        self.keepers()
+    }
+
+    fn census(&self) -> Option<Scope> {
+        Some(Scope::new().cgroups_under("/sys/fs/cgroup/pids").cgroups_under("/sys/fs/cgroup/memory"))
+    }
+}
+
+/// How to leave a mark, and how to find it.
+const DIRTY: [(&str, &str); 6] = [
+    ("echo mark > /work/mark", "test -e /work/mark && echo found"),
+    ("echo mark > /tmp/mark", "test -e /tmp/mark && echo found"),
+    ("echo mark > /dev/shm/mark", "test -e /dev/shm/mark && echo found"),
+    ("ipcmk -Q", "test $(wc -l < /proc/sysvipc/msg) -gt 1 && echo found"),
+    ("ipcmk -M 4096", "test $(wc -l < /proc/sysvipc/shm) -gt 1 && echo found"),
+    (
+        "setsid sleep 1000 >/dev/null 2>&1 & until grep -q sleep /proc/$!/comm; do :; done",
+        "grep -q sleep /proc/[0-9]*/comm && echo found",
+    ),
+];
+
+conformance!(linux_ns, World);
