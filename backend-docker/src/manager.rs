@@ -169,12 +169,14 @@ async fn restart(container: &mut Container, cx: &Context) -> Result<(), Error> {
     })?;
     container.engine().restart(&container.id).await?;
     // The old agent's end has been heard by now, or is heard as nobody's news.
-    container.revive(cx.gone());
+    container.lifeline.revive();
     if let Some(listener) = listener {
         let link = make::accept(&container.lifeline, listener).await?;
         container.set_link(link);
     }
-    make::prepare(container, deadline).await
+    make::prepare(container, deadline).await?;
+    container.lifeline.tell(cx.gone());
+    Ok(())
 }
 
 impl Manager for DockerManager {

@@ -33,13 +33,22 @@ pub(crate) struct Life {
 /// One container's life, and who must hear of its end.
 pub(crate) struct Lifeline {
     state: watch::Sender<Life>,
-    /// `None` once we end it ourselves: that is nobody's news.
+    /// `None` before it is anybody's, and once we end it ourselves: then its end is nobody's news.
     gone: Mutex<Option<Gone>>,
 }
 
 impl Lifeline {
-    pub(crate) fn new(gone: Gone) -> Arc<Lifeline> {
-        Arc::new(Lifeline { state: watch::Sender::new(Life::default()), gone: Mutex::new(Some(gone)) })
+    pub(crate) fn new() -> Arc<Lifeline> {
+        Arc::new(Lifeline { state: watch::Sender::new(Life::default()), gone: Mutex::new(None) })
+    }
+
+    /// From here on somebody wants to hear of its end; at once, if that has been already.
+    pub(crate) fn tell(&self, gone: Gone) {
+        let mut slot = self.gone.lock();
+        match self.state.borrow().ended {
+            Some(_) => gone.report("it died as soon as it was ready"),
+            None => *slot = Some(gone),
+        }
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<Life> {
@@ -63,17 +72,19 @@ impl Lifeline {
     }
 
     /// A restart by ourselves: it lives again.
-    pub(crate) fn revive(&self, gone: Gone) {
+    pub(crate) fn revive(&self) {
         self.state.send_replace(Life::default());
-        *self.gone.lock() = Some(gone);
     }
 
     pub(crate) fn ended(&self, exit_code: Option<i64>, cause: &str) {
+        let mut slot = self.gone.lock();
         self.state.send_modify(|life| {
             let known = life.ended.flatten();
             life.ended = Some(exit_code.or(known));
         });
-        if let Some(gone) = self.gone.lock().take() {
+        let gone = slot.take();
+        drop(slot);
+        if let Some(gone) = gone {
             gone.report(cause.to_owned());
         }
     }
