@@ -1,1 +1,14 @@
-//! The examples of poolyard; see the files beside this one.
+//! What several examples share; the examples themselves are the files beside this one.
+
+pub mod interpreter;
+
+/// The examples of the READMEs compile and run.
+#[cfg(doctest)]
+mod readmes {
+    #[doc = include_str!("../README.md")]
+    mod poolyard {}
+    #[doc = include_str!("../pool-core/README.md")]
+    mod core {}
+    #[doc = include_str!("../pool-exec/README.md")]
+    mod exec {}
+}

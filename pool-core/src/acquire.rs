@@ -79,7 +79,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
             let common = now.plus_maybe(inner.config.wait_timeout);
             let group = match inner.ledger.gate() {
                 Gate::Closed => return (Acquired::Closed, None, common),
-                _ => inner.find_or_add_group(hash, owned, cost),
+                _ => inner.find_or_add_group(hash, &owned, cost),
             };
             let acquired = inner.ledger.acquire(group, own, common, now, location);
             let held = match acquired {
@@ -278,7 +278,7 @@ impl<M: Manager> Inner<M> {
         fate: Fate,
         now: Time,
     ) -> Result<Box<crate::held::Held<M>>, AcquireError<M::Error>> {
-        let last_error = self.last_error_for(waiter);
+        let last_error = self.seat(waiter).last_error.take();
         match fate {
             Fate::Granted(_) => {
                 let slot = self.ledger.pick_up(waiter, now).expect("a grant is for a slot");
@@ -300,11 +300,6 @@ impl<M: Manager> Inner<M> {
             },
             _ => AcquireError::Closed,
         })
-    }
-
-    fn last_error_for(&self, waiter: u32) -> Option<Arc<str>> {
-        let group = self.ledger.group_of_waiter(waiter);
-        self.groups.get(group as usize)?.as_ref()?.last_error.clone()
     }
 }
 

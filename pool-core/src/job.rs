@@ -96,7 +96,12 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Task<M, O,
         let pause = contained(|| shared.manager.retry(error, self.cx.attempt)).ok()??;
         let pause = pause.mul_f64(1.0 + 0.2 * roll());
         let in_time = now() + pause < self.cx.deadline;
-        let open = shared.state.lock().ledger.gate() != Gate::Closed;
+        let text = Arc::from(chain(error));
+        let open = {
+            let mut inner = shared.state.lock();
+            inner.remember_error(self.cx.id, text);
+            inner.ledger.gate() != Gate::Closed
+        };
         tracing::debug!(id = %self.cx.id, attempt = self.cx.attempt, error = %error, ?pause, "poolyard: creation failed, trying again");
         (in_time && open).then_some(pause)
     }
@@ -307,10 +312,13 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Claim<M, O
                 let call = inner.warm_call(id);
                 let wanted = inner.ledger.created(slot, lifetime_end, shared.now());
                 if let Some(call) = call {
-                    inner.after.wake(match wanted {
-                        true => inner.warm_calls.inserted(call),
-                        false => inner.warm_calls.failed(call, CreateFailure::Interrupted),
-                    });
+                    match wanted {
+                        true => {
+                            let waker = inner.warm_calls.inserted(call);
+                            inner.after.wake(waker);
+                        }
+                        false => inner.fail_warm(call, CreateFailure::Interrupted),
+                    }
                 }
             }
         });
@@ -331,7 +339,10 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Claim<M, O
                 CreateFailure::Panicked(_) => inner.ledger.counters.panicked_calls += 1,
                 _ => {}
             }
-            inner.remember_error(id, Arc::from(text.as_str()));
+            // Where the last attempt ran out of time, the error of the one before says more.
+            if !matches!(failure, CreateFailure::TimedOut) || inner.last_error(id).is_none() {
+                inner.remember_error(id, Arc::from(text.as_str()));
+            }
             let failed = inner.ledger.create_failed(slot, shared.now());
             inner.deliver(failed, failure);
         });
@@ -346,6 +357,11 @@ impl<M: Manager> Inner<M> {
             Origin::Warm(call) => Some(call),
             _ => None,
         }
+    }
+
+    fn last_error(&self, id: ResourceId) -> Option<&str> {
+        let group = self.ledger.find(id)?.group;
+        self.groups[group as usize].as_ref()?.last_error.as_deref()
     }
 
     /// Keeps the error of a creation for those who time out waiting for its key.
@@ -372,7 +388,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Drop for C
                 inner.park(slot, held);
             }
             if let Some(call) = inner.warm_call(id) {
-                inner.after.wake(inner.warm_calls.failed(call, CreateFailure::Interrupted));
+                inner.fail_warm(call, CreateFailure::Interrupted);
             }
             inner.ledger.lost(slot, reason, left, shared.now());
         });

@@ -31,7 +31,7 @@ pub trait Harness: Send + Sync + Sized + 'static {
     /// How long one call on a healthy resource may take, and how long its traces may take to vanish.
     const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
-    /// How long a whole law may take.
+    /// How long a whole law may take. Also bounds the shrinking of a failure, by a tenth of it.
     const LAW_DEADLINE: Duration = Duration::from_secs(120);
 
     /// How many random cases a property is tried with.

@@ -8,9 +8,10 @@
 //! - [`cancel`]: futures dropped at every point, and futures polled by hand.
 //! - [`census`]: what the operating system holds before and after.
 //! - [`history`]: what many tasks did with one pool, judged afterwards.
+//! - [`exec`]: the laws of `Exec`, and a plain implementation without isolation.
 //! - [`availability`]: what cannot run here is skipped loudly.
 //!
-//! This crate calls managers and reads `/proc`; it knows no backend.
+//! It knows no backend: each brings a harness of its own.
 
 pub mod availability;
 mod by_hand;
@@ -36,7 +37,7 @@ pub use gate::Gate;
 pub use harness::{Capabilities, Capability, Harness, KeyOf, ResourceOf};
 pub use registry::{Call, Outcome, Violation};
 pub use script::{Method, Step, Then, steps};
-pub use trial::{SEED, Subject, Trial, try_law};
+pub use trial::{CASES, SEED, Subject, Trial, try_law};
 
 /// The README's code compiles.
 #[cfg(doctest)]

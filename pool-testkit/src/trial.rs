@@ -25,6 +25,10 @@ use crate::harness::{Capability, Harness, KeyOf, ResourceOf};
 /// The environment variable that replays a random law with the seed that its failure printed.
 pub const SEED: &str = "POOLYARD_SEED";
 
+/// The environment variable that says how many cases a random law is tried with, in place of
+/// [`Harness::CASES`]; more may need more than [`Harness::LAW_DEADLINE`].
+pub const CASES: &str = "POOLYARD_CASES";
+
 /// Between two looks at something that should come true by itself.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -259,13 +263,14 @@ impl<H: Harness> Trial<H> {
     /// Tries a property with `cases` random inputs, each in a world of its own, and shrinks the
     /// one that breaks it.
     pub fn property<S: Strategy>(&self, cases: u32, inputs: &S, property: impl Fn(&Self, S::Value)) {
-        let seed = seed();
+        let seed = number_from(SEED).unwrap_or_else(random);
+        let asked = number_from(CASES).and_then(|cases| u32::try_from(cases).ok());
         let config = Config {
-            cases,
+            cases: asked.unwrap_or(cases),
             rng_seed: RngSeed::Fixed(seed),
             failure_persistence: None,
             max_shrink_iters: 256,
-            max_shrink_time: u32::try_from(H::LAW_DEADLINE.as_millis() / 4).unwrap_or(u32::MAX),
+            max_shrink_time: u32::try_from(H::LAW_DEADLINE.as_millis() / 10).unwrap_or(u32::MAX),
             ..Config::default()
         };
         let result = TestRunner::new(config).run(inputs, |input| {
@@ -286,13 +291,13 @@ fn fresh_id() -> ResourceId {
     ResourceId::standalone(IDS.fetch_add(1, Relaxed))
 }
 
-/// The seed of a random law: the one that is to be replayed, or a new one.
-pub(crate) fn seed() -> u64 {
-    let given = std::env::var(SEED).ok().and_then(|text| text.parse().ok());
-    given.unwrap_or_else(|| {
-        use std::hash::{BuildHasher, RandomState};
-        RandomState::new().hash_one(())
-    })
+fn number_from(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(())
 }
 
 /// An error with all its sources.

@@ -95,7 +95,7 @@ breaks!(a_resource_that_serves_any_key:
 breaks!(a_mark_that_is_seen_in_another_resource:
     MarksAreShared breaks resources_do_not_see_each_other, which says "is seen in another");
 breaks!(a_destroy_that_waits_for_ever:
-    DestroyWaitsForStoppedResources breaks no_call_hangs, which says "destroy has not ended within 1s");
+    DestroyWaitsForStoppedResources breaks no_call_hangs, which says "destroy has not ended within 300ms");
 breaks!(a_recycle_that_blocks_its_thread:
     RecycleBlocksOnStoppedResources breaks no_call_hangs, which says "blocks its thread");
 breaks!(a_file_left_by_the_manager:

@@ -11,6 +11,7 @@ impl Ledger {
     /// New limits. What exceeds them goes: idle resources now, leased ones at their return.
     pub(crate) fn resize(&mut self, rules: Rules, now: Time) {
         self.rules = rules;
+        self.resized = true;
         self.shrink();
         let groups: Vec<u32> = self.groups.iter().map(|(index, _)| index as u32).collect();
         for group in groups {
@@ -53,41 +54,37 @@ impl Ledger {
     /// Nothing made so far for this group is used again.
     pub(crate) fn invalidate(&mut self, group: u32, now: Time) {
         self.generation += 1;
-        self.group(group).valid_from = self.generation;
-        self.destroy_idle(|slot| slot.group == group, Reason::Invalidated);
-        self.despair(|slot| slot.group == group);
+        self.doom(|slot| slot.group == group, Reason::Invalidated);
         self.dispatch(now);
     }
 
     /// Nothing made so far is used again.
     pub(crate) fn invalidate_all(&mut self, now: Time) {
         self.generation += 1;
-        self.valid_from = self.generation;
-        self.destroy_idle(|_| true, Reason::Invalidated);
-        self.despair(|_| true);
+        self.doom(|_| true, Reason::Invalidated);
         self.dispatch(now);
     }
 
-    fn destroy_idle(&mut self, which: impl Fn(&super::Slot) -> bool, reason: Reason) {
+    /// Some slots must not be used again: those in nobody's hands are destroyed now, least recently
+    /// used first, the others when they come back. Waiters no longer count on them.
+    fn doom(&mut self, which: impl Fn(&super::Slot) -> bool, reason: Reason) {
         for id in self.idle_ids() {
             if which(&self.slots[id.slot() as usize]) {
                 self.destroy(id.slot(), reason);
             }
         }
-    }
-
-    /// Slots in the making that are not valid any more: waiters count on them no longer.
-    fn despair(&mut self, which: impl Fn(&super::Slot) -> bool) {
-        let hopeful: Vec<u32> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| slot.hopeful && which(slot))
-            .map(|(index, _)| index as u32)
-            .collect();
-        for index in hopeful {
-            self.hope(index, false);
-            let group = self.slots[index as usize].group;
-            self.refresh(group);
+        let doomed: Vec<u32> =
+            self.slots.iter().filter(|(_, slot)| which(slot)).map(|(index, _)| index as u32).collect();
+        for index in doomed {
+            let slot = self.slot(index);
+            slot.doom.get_or_insert(reason);
+            let (state, running, group) = (slot.state, slot.running, slot.group);
+            if matches!(state, State::Recycling | State::Checking(_)) && !running {
+                self.destroy(index, reason);
+            } else {
+                self.hope(index, false);
+                self.refresh(group);
+            }
         }
     }
 
@@ -121,9 +118,16 @@ impl Ledger {
         true
     }
 
-    /// The look at an idle slot is over.
+    /// The look at an idle slot is over. It was no check: a waiter that came meanwhile gets one.
     pub(crate) fn put_down(&mut self, index: u32, result: Result<(), Reason>, now: Time) {
-        self.looked_at(index, result, now);
+        let group = self.slots[index as usize].group;
+        let wanted = !self.groups[group as usize].waiters.is_empty();
+        if result.is_ok() && wanted && self.unfit(index, now).is_none() && self.needs_check(index, now) {
+            self.slot(index).running = false;
+            self.clean(index, State::Checking(Check::BeforeHandOut));
+        } else {
+            self.looked_at(index, result, now);
+        }
         self.dispatch(now);
     }
 
@@ -176,29 +180,13 @@ impl Ledger {
             self.out.news = true;
             self.out.unmet_warm.push(call);
         }
-        self.destroy_unleased();
+        self.doom(|_| true, Reason::Closed);
         let groups: Vec<u32> = self.groups.iter().map(|(index, _)| index as u32).collect();
         for group in groups {
             self.refresh(group);
         }
         self.dirty = true;
         self.dispatch(now);
-    }
-
-    fn destroy_unleased(&mut self) {
-        let unleased: Vec<u32> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| match slot.state {
-                State::Idle => true,
-                State::Recycling | State::Checking(_) => !slot.running,
-                _ => false,
-            })
-            .map(|(index, _)| index as u32)
-            .collect();
-        for index in unleased {
-            self.destroy(index, Reason::Closed);
-        }
     }
 
     /// Asks for resources of a group until `wanted` are idle. Expired ones are destroyed first.

@@ -181,22 +181,30 @@ impl Ledger {
         record.waiters.remove::<IN_GROUP, _>(&mut self.waiters, index);
         self.unwatch_deadline(index);
         self.waiting -= 1;
+        // Room that was kept for it is there for the next.
+        self.dirty |= !self.hungry.is_empty();
         if self.starved.is_some_and(|starved| starved.waiter == index) {
             self.starved = None;
             self.dirty = true;
         }
     }
 
-    /// Puts a waiter whose promised slot has died back to the head of its queue, where it was.
+    /// Puts a waiter whose promised slot has died back to where it stood: near the head, behind only
+    /// those to whom the same has happened.
     pub(super) fn requeue(&mut self, index: u32) {
         let waiter = &mut self.waiters[index as usize];
         waiter.fate = Fate::Waiting;
         waiter.own_deadline = true;
-        let group = waiter.group;
+        let (group, ticket) = (waiter.group, waiter.ticket);
+        let mut behind = self.groups[group as usize].waiters.head;
+        while behind != NIL && self.waiters[behind as usize].ticket < ticket {
+            behind = self.waiters[behind as usize].in_group.next;
+        }
         let record = &mut self.groups[group as usize];
-        record.waiters.push_front::<IN_GROUP, _>(&mut self.waiters, index);
+        record.waiters.insert_before::<IN_GROUP, _>(&mut self.waiters, index, behind);
         record.uncovered = match record.uncovered {
             NIL => record.waiters.tail,
+            uncovered if self.waiters[uncovered as usize].ticket < ticket => uncovered,
             uncovered => self.waiters[uncovered as usize].in_group.prev,
         };
         self.watch_deadline(index);
@@ -284,8 +292,9 @@ impl Ledger {
         }
         if hungry_at != NOT_HUNGRY {
             self.hungry.insert((hungry_at, index));
-            self.dirty = true;
         }
+        // Room that was kept for a group that is not hungry any more is there for the next.
+        self.dirty |= !self.hungry.is_empty();
     }
 
     fn refresh_leanness(&mut self, index: u32) {

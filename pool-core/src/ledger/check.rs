@@ -56,16 +56,11 @@ impl Ledger {
             running(|state| matches!(state, State::Destroying(_))),
             "destroys under way are counted"
         );
-        assert!(self.destroying <= self.rules.max_destroying || self.shrunk(), "max_destroying holds");
-    }
-
-    /// Limits may be exceeded only by what was there before they shrank.
-    fn shrunk(&self) -> bool {
-        self.counters.destroyed_for(Reason::Shrunk) > 0
+        assert!(self.destroying <= self.rules.max_destroying || self.resized, "max_destroying holds");
     }
 
     fn limits_hold(&self) {
-        if self.shrunk() {
+        if self.resized {
             return;
         }
         let rules = &self.rules;
@@ -77,7 +72,6 @@ impl Ledger {
         assert!(self.totals.cost <= rules.max_cost, "the cost of all never exceeds max_cost");
         assert!(self.totals.counts[State::Idle.kind()] <= rules.max_idle, "max_idle holds");
         assert!(self.totals.abandoned <= rules.max_abandoned, "max_abandoned holds");
-        assert!(self.waiting <= rules.max_waiters + self.slots.len() as u32, "max_waiters holds");
         for (_, group) in &self.groups {
             assert!(group.serving() <= rules.max_per_key, "max_per_key holds");
             assert!(group.idle_count() <= rules.max_idle_per_key, "max_idle_per_key holds");

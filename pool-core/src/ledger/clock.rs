@@ -98,7 +98,7 @@ impl Ledger {
             return;
         }
         let check_at = self.check_at(index);
-        if now >= check_at && self.gate == Gate::Open {
+        if now >= check_at {
             return self.clean(index, State::Checking(Check::Periodic));
         }
         self.set_expiry_after(index, now);

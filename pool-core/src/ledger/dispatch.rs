@@ -2,6 +2,8 @@
 //!
 //! Order of precedence: waiters by age, then the minimum idle, then warm-up.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::ops::Bound::{Excluded, Unbounded};
 
 use super::slot::{Origin, State};
@@ -19,6 +21,25 @@ struct Spoken {
     cost: u64,
 }
 
+/// A waiter for whom a creation may be started.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct InLine {
+    ticket: u64,
+    group: u32,
+    waiter: u32,
+    /// How many uncovered waiters of the group stand before it.
+    nth: u32,
+}
+
+/// How far one dispatch has come along the waiters.
+#[derive(Default)]
+struct Line {
+    /// The last entry of the hungry that was looked at.
+    last: (u64, u32),
+    /// Waiters behind one for whom room is spoken for.
+    behind: BinaryHeap<Reverse<InLine>>,
+}
+
 impl Ledger {
     #[inline]
     pub(super) fn dispatch(&mut self, now: Time) {
@@ -28,36 +49,33 @@ impl Ledger {
     }
 
     fn dispatch_now(&mut self, now: Time) {
-        self.dispatches += 1;
-        self.starved = None;
-        if self.gate == Gate::Open {
-            self.create_for_waiters();
-            if self.hungry.is_empty() {
-                self.refill(now);
-                self.warm_up();
+        while self.dirty {
+            self.dispatches += 1;
+            self.starved = None;
+            if self.gate == Gate::Open {
+                self.create_for_waiters();
+                if self.hungry.is_empty() {
+                    self.refill(now);
+                    self.warm_up();
+                }
             }
+            // All that has become hungry so far was looked at; what cleaning finds unfit makes new room.
+            self.dirty = false;
+            self.start_cleaning(now);
+            self.start_destroying();
         }
-        self.start_cleaning(now);
-        self.start_destroying();
-        self.dirty = false;
     }
 
     /// Starts creations for waiters, oldest first; makes room by evicting idle slots of other keys.
     fn create_for_waiters(&mut self) {
         let mut spoken = Spoken::default();
-        let mut last = (0, 0);
+        let mut line = Line::default();
         let mut looked_past = 0;
-        while self.creating() < self.rules.max_creating {
-            let Some(&(ticket, group)) = self.hungry.range((Excluded(last), Unbounded)).next() else {
+        while let Some(next) = self.next_in_line(&mut line) {
+            let cost = self.groups[next.group as usize].cost;
+            let room = self.will_fit(cost, spoken) || self.can_evict_for(cost, spoken);
+            if room && self.creating() + spoken.slots >= self.rules.max_creating {
                 return;
-            };
-            last = (ticket, group);
-            let (cost, spoken_in) = {
-                let record = &self.groups[group as usize];
-                (record.cost, record.spoken_in)
-            };
-            if spoken_in == self.dispatches {
-                continue;
             }
             if self.fits_beside(cost, spoken) {
                 if self.starved.is_some() {
@@ -66,56 +84,71 @@ impl Ledger {
                     }
                     self.count_pass();
                 }
-                self.start_creation(group, Origin::Demand);
-            } else if self.make_room(group, &mut spoken) {
-                let dispatch = self.dispatches;
-                self.group(group).spoken_in = dispatch;
+                self.start_creation(next.group, Origin::Demand);
+            } else if room && self.evict_for(cost, spoken) {
+                if self.fits_beside(cost, spoken) {
+                    self.start_creation(next.group, Origin::Demand);
+                } else {
+                    spoken.slots += 1;
+                    spoken.cost += cost;
+                    self.speak_for(next, &mut line);
+                }
             } else {
-                self.note_starved(group);
+                self.starved.get_or_insert(Starved { ticket: next.ticket, waiter: next.waiter });
                 looked_past += 1;
-                if cost <= self.least_cost || looked_past > LOOK_PAST || self.is_overdue() {
+                if self.is_overdue() {
+                    return self.reserve_idle();
+                }
+                if cost <= self.least_cost || looked_past > LOOK_PAST {
                     return;
                 }
             }
         }
     }
 
-    /// Reserves room for the waiters of a group out of what destroys under way will free, evicting
-    /// as needed; with surge their creations start at once. `false`: there is no room for the first.
-    fn make_room(&mut self, group: u32, spoken: &mut Spoken) -> bool {
-        let cost = self.groups[group as usize].cost;
-        let wants = self.wants(group).min(self.rules.max_creating - self.creating());
-        for nth in 0..wants {
-            if !self.will_fit(cost, *spoken) && !self.evict_for(cost, *spoken) {
-                return nth > 0;
+    /// The oldest waiter not looked at yet for whom a creation may be started.
+    fn next_in_line(&self, line: &mut Line) -> Option<InLine> {
+        let hungry = loop {
+            let Some(&(ticket, group)) = self.hungry.range((Excluded(line.last), Unbounded)).next() else {
+                break None;
+            };
+            let record = &self.groups[group as usize];
+            if record.spoken_in != self.dispatches {
+                break Some(InLine { ticket, group, waiter: record.uncovered, nth: 0 });
             }
-            if self.fits_beside(cost, *spoken) {
-                self.start_creation(group, Origin::Demand);
-            } else {
-                spoken.slots += 1;
-                spoken.cost += cost;
+            line.last = (ticket, group);
+        };
+        match (hungry, line.behind.peek()) {
+            (Some(hungry), behind) if behind.is_none_or(|Reverse(behind)| hungry < *behind) => {
+                line.last = (hungry.ticket, hungry.group);
+                Some(hungry)
             }
-        }
-        true
-    }
-
-    fn note_starved(&mut self, group: u32) {
-        if self.starved.is_none() {
-            let waiter = self.groups[group as usize].uncovered;
-            let ticket = self.waiters[waiter as usize].ticket;
-            self.starved = Some(Starved { ticket, waiter });
+            _ => line.behind.pop().map(|Reverse(behind)| behind),
         }
     }
 
-    /// Evicts least recently used idle slots until one of `cost` will fit; none if all together
-    /// would not do.
-    fn evict_for(&mut self, cost: u64, spoken: Spoken) -> bool {
+    /// Room will be there for a waiter once destroys are complete; the one behind it in its queue
+    /// comes into line.
+    fn speak_for(&mut self, spoken: InLine, line: &mut Line) {
+        let InLine { group, waiter, nth, .. } = spoken;
+        self.groups[group as usize].spoken_in = self.dispatches;
+        let behind = self.waiters[waiter as usize].in_group.next;
+        if nth + 1 < self.wants(group) {
+            let ticket = self.waiters[behind as usize].ticket;
+            line.behind.push(Reverse(InLine { ticket, group, waiter: behind, nth: nth + 1 }));
+        }
+    }
+
+    /// Whether evicting every idle slot would make room for one of `cost`.
+    fn can_evict_for(&self, cost: u64, spoken: Spoken) -> bool {
         let idle = self.totals.counts[State::Idle.kind()];
         let slots_left = self.serving() - idle + spoken.slots;
         let cost_left = self.totals.cost_serving - self.totals.cost_idle + spoken.cost;
-        if slots_left >= self.rules.max_total || cost_left.saturating_add(cost) > self.rules.max_cost {
-            return false;
-        }
+        slots_left < self.rules.max_total && cost_left.saturating_add(cost) <= self.rules.max_cost
+    }
+
+    /// Evicts least recently used idle slots until one of `cost` will fit.
+    fn evict_for(&mut self, cost: u64, spoken: Spoken) -> bool {
         while !self.will_fit(cost, spoken) {
             match self.oldest_evictable() {
                 NIL => return false,
@@ -123,6 +156,17 @@ impl Ledger {
             }
         }
         true
+    }
+
+    /// All that is idle is not enough for a waiter that has been passed too often: keeps the room
+    /// for it, so that nobody comes along and takes one of them.
+    fn reserve_idle(&mut self) {
+        loop {
+            match self.oldest_evictable() {
+                NIL => return,
+                oldest => self.destroy(oldest, Reason::Evicted),
+            }
+        }
     }
 
     /// The least recently used idle slot of a key without waiters: a key with waiters has idle

@@ -26,8 +26,6 @@ pub(crate) struct Group {
     pub(crate) hungry_at: u64,
     /// Stands in the set of those below their minimum idle.
     pub(crate) lean: bool,
-    /// Slots of earlier generations are not used again.
-    pub(crate) valid_from: u64,
     /// The minimum idle is not refilled before this, after failures.
     pub(crate) refill_after: Time,
     pub(crate) refill_failures: u32,
@@ -49,7 +47,6 @@ impl Group {
             uncovered: NIL,
             hungry_at: NOT_HUNGRY,
             lean: false,
-            valid_from: 0,
             refill_after: Time::ZERO,
             refill_failures: 0,
             pins: 0,

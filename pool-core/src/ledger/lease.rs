@@ -44,6 +44,9 @@ impl Ledger {
         let slot = self.take_ready(group, now)?;
         self.lend(slot, now, location);
         self.counters.acquired_ready += 1;
+        if !self.hungry.is_empty() {
+            self.pass_the_hungry();
+        }
         self.dispatch(now);
         Some(slot)
     }
@@ -71,6 +74,8 @@ impl Ledger {
             return refusal;
         }
         let waiter = self.enqueue(group, deadline.unwrap_or(common), deadline.is_some(), location);
+        // Where an older waiter finds no room, there is none for this one either.
+        self.dirty |= self.starved.is_none();
         self.serve(group, now);
         self.dispatch(now);
         Acquired::Queued(waiter)
@@ -141,7 +146,7 @@ impl Ledger {
 
     /// Where every hand-out needs a check, one straight to the next waiter does, too.
     #[inline]
-    fn must_check_for_next(&self, slot: u32) -> bool {
+    pub(super) fn must_check_for_next(&self, slot: u32) -> bool {
         self.rules.check_after == Span::ZERO
             && !self.groups[self.slots[slot as usize].group as usize].waiters.is_empty()
     }
@@ -212,9 +217,9 @@ impl Ledger {
             let slot = &self.slots[index as usize];
             let link = slot.by_key;
             if slot.state == State::Idle {
-                match now >= slot.expires && self.expire(index, now) {
-                    false => return Some(index),
-                    true => {}
+                let expired = now >= slot.expires && self.expire(index, now);
+                if !expired {
+                    return Some(index);
                 }
             }
             index = if lifo { link.prev } else { link.next };
@@ -223,7 +228,7 @@ impl Ledger {
     }
 
     #[inline]
-    fn needs_check(&self, index: u32, now: Time) -> bool {
+    pub(super) fn needs_check(&self, index: u32, now: Time) -> bool {
         let slot = &self.slots[index as usize];
         now.is_past(self.rules.check_after, slot.known_good.max(slot.idle_since))
     }
@@ -264,28 +269,58 @@ impl Ledger {
     /// another key needs, or to be idle.
     #[inline]
     pub(super) fn make_ready(&mut self, index: u32, now: Time) {
+        if self.starved.is_some() && self.unfit(index, now).is_none() && self.must_give_way(index) {
+            return self.destroy(index, Reason::Evicted);
+        }
+        self.hand_out(index, now);
+    }
+
+    /// As [`make_ready`](Ledger::make_ready), where passing an older waiter was counted before.
+    #[inline]
+    pub(super) fn hand_out(&mut self, index: u32, now: Time) {
         self.hope(index, false);
         if let Some(reason) = self.unfit(index, now) {
             return self.destroy(index, reason);
         }
         let group = self.slots[index as usize].group;
-        let waiters = self.groups[group as usize].waiters;
-        if waiters.is_empty() || self.gate != Gate::Open {
+        if self.groups[group as usize].waiters.is_empty() {
             return self.become_idle(index, now);
         }
-        if self.passes_an_older(waiters.head) {
-            if self.is_overdue() {
-                return self.destroy(index, Reason::Evicted);
-            }
-            self.count_pass();
+        if self.gate != Gate::Open {
+            self.become_idle(index, now);
+            return self.refresh(group);
         }
         self.unlink(index);
         self.grant(index);
     }
 
+    /// Whether an older waiter of another key has been passed often enough; if not, counts the pass.
+    fn must_give_way(&mut self, index: u32) -> bool {
+        let waiters = self.groups[self.slots[index as usize].group as usize].waiters;
+        let overdue = self.is_overdue();
+        if waiters.is_empty() {
+            // Nor does it wait for a younger one to come along.
+            return overdue;
+        }
+        let passes = self.passes_an_older(waiters.head);
+        if passes && !overdue {
+            self.count_pass();
+        }
+        passes && overdue
+    }
+
     /// Whether giving a resource to `waiter` passes an older waiter of another key.
     fn passes_an_older(&self, waiter: u32) -> bool {
         self.starved.is_some_and(|starved| starved.ticket < self.waiters[waiter as usize].ticket)
+    }
+
+    /// Somebody who has just come took an idle slot, and is younger than all that wait.
+    #[cold]
+    fn pass_the_hungry(&mut self) {
+        if self.starved.is_some() {
+            self.count_pass();
+        }
+        self.dirty = true;
     }
 
     pub(super) fn count_pass(&mut self) {
@@ -305,18 +340,13 @@ impl Ledger {
     #[inline]
     pub(super) fn unfit(&self, index: u32, now: Time) -> Option<Reason> {
         let slot = &self.slots[index as usize];
-        let group = &self.groups[slot.group as usize];
-        if self.gate == Gate::Closed {
-            Some(Reason::Closed)
-        } else if slot.gone {
-            Some(Reason::Gone)
-        } else if slot.generation < group.valid_from.max(self.valid_from) {
-            Some(Reason::Invalidated)
+        if slot.doom.is_some() {
+            slot.doom
         } else if slot.uses >= self.rules.max_uses {
             Some(Reason::MaxUses)
         } else if now >= slot.lifetime_end {
             Some(Reason::MaxLifetime)
-        } else if self.is_over_limit(group) {
+        } else if self.resized && self.is_over_limit(slot.group) {
             Some(Reason::Shrunk)
         } else {
             None
@@ -329,17 +359,31 @@ impl Ledger {
         if !waiters.is_empty() {
             return (self.passes_an_older(waiters.head) && self.is_overdue()).then_some(Reason::Evicted);
         }
+        if self.starved.is_some() && (self.is_overdue() || self.would_end_the_wait(index)) {
+            return Some(Reason::Evicted);
+        }
         let none_idle = self.rules.max_idle == 0 || self.rules.max_idle_per_key == 0;
         none_idle.then_some(Reason::IdleLimit)
     }
 
+    /// Whether the oldest waiter without room would have it if this slot and all idle ones went.
+    fn would_end_the_wait(&self, index: u32) -> bool {
+        self.starved.is_some_and(|starved| {
+            let group = self.waiters[starved.waiter as usize].group;
+            let cost = self.groups[group as usize].cost;
+            let idle = self.totals.counts[State::Idle.kind()];
+            let cost_left =
+                self.totals.cost_serving - self.totals.cost_idle - self.slots[index as usize].cost;
+            self.serving() - idle - 1 < self.rules.max_total
+                && cost_left.saturating_add(cost) <= self.rules.max_cost
+        })
+    }
+
     /// The limits became smaller than what there is.
-    #[inline]
-    fn is_over_limit(&self, group: &super::Group) -> bool {
-        let serving = self.serving();
-        serving > self.rules.max_total
+    fn is_over_limit(&self, group: u32) -> bool {
+        self.serving() > self.rules.max_total
             || self.totals.cost_serving > self.rules.max_cost
-            || (self.rules.max_per_key < self.rules.max_total && group.serving() > self.rules.max_per_key)
+            || self.groups[group as usize].serving() > self.rules.max_per_key
     }
 
     #[inline]

@@ -48,14 +48,23 @@ impl List {
         self.len += 1;
     }
 
-    pub(crate) fn push_front<const LIST: u8, T: Linked<LIST>>(&mut self, entries: &mut Slab<T>, index: u32) {
-        let next = self.head;
-        *entries[index as usize].link_mut() = Link { prev: NIL, next };
-        match next {
-            NIL => self.tail = index,
-            _ => entries[next as usize].link_mut().prev = index,
+    /// Inserts before `next`; at the end where that is none.
+    pub(crate) fn insert_before<const LIST: u8, T: Linked<LIST>>(
+        &mut self,
+        entries: &mut Slab<T>,
+        index: u32,
+        next: u32,
+    ) {
+        if next == NIL {
+            return self.push_back(entries, index);
         }
-        self.head = index;
+        let prev = entries[next as usize].link().prev;
+        *entries[index as usize].link_mut() = Link { prev, next };
+        entries[next as usize].link_mut().prev = index;
+        match prev {
+            NIL => self.head = index,
+            _ => entries[prev as usize].link_mut().next = index,
+        }
         self.len += 1;
     }
 

@@ -152,10 +152,10 @@ pub(crate) struct Ledger {
     dispatches: u64,
     serials: u64,
     generation: u64,
-    /// Slots of earlier generations are not used again, whatever their group.
-    valid_from: u64,
     /// Something changed that `dispatch` must look at.
     dirty: bool,
+    /// The limits were changed: what was there before may exceed them.
+    resized: bool,
     pub(crate) out: Out,
     pub(crate) counters: Counters,
 }
@@ -189,8 +189,8 @@ impl Ledger {
             dispatches: 0,
             serials: 0,
             generation: 0,
-            valid_from: 0,
             dirty: false,
+            resized: false,
             out: Out::default(),
             counters: Counters::default(),
         }

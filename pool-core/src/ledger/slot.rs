@@ -93,6 +93,8 @@ pub(crate) struct Slot {
     pub(crate) timer: Time,
     /// Somebody said that it is dead.
     pub(crate) gone: bool,
+    /// Why it must not be used again, as far as that is decided already.
+    pub(crate) doom: Option<Reason>,
     /// It will probably serve the next waiter: creating, recycling or checking, and not overdue.
     pub(crate) hopeful: bool,
     /// It is in the two lists of idle slots.
@@ -127,6 +129,7 @@ impl Slot {
             expires: Time::NEVER,
             timer: Time::NEVER,
             gone: false,
+            doom: None,
             hopeful: false,
             linked: false,
             running: false,

@@ -38,7 +38,8 @@ impl Ledger {
         slot.created = now;
         slot.known_good = now;
         slot.lifetime_end = lifetime_end;
-        self.make_ready(index, now);
+        self.dirty = true;
+        self.hand_out(index, now);
     }
 
     /// A creation has failed for good.
@@ -105,11 +106,14 @@ impl Ledger {
             Ok(()) => {
                 slot.recycles += 1;
                 slot.known_good = now;
-                let check = every.is_some_and(|every| slot.recycles % every == 0);
+                let check = every.is_some_and(|every| slot.recycles.is_multiple_of(every));
                 self.counters.recycled += 1;
                 match self.unfit(index, now) {
                     Some(reason) => self.destroy(index, reason),
                     None if check => self.clean(index, State::Checking(Check::AtReturn)),
+                    None if self.must_check_for_next(index) => {
+                        self.clean(index, State::Checking(Check::BeforeHandOut));
+                    }
                     None => self.make_ready(index, now),
                 }
             }
@@ -207,7 +211,7 @@ impl Ledger {
             let index = id.slot();
             self.hope(index, false);
             let group = self.slots[index as usize].group;
-            self.refresh(group);
+            self.serve(group, now);
             self.dispatch(now);
         }
     }
@@ -217,7 +221,9 @@ impl Ledger {
         let Some(slot) = self.find(id) else { return false };
         let index = id.slot();
         let (state, running, waiter, group) = (slot.state, slot.running, slot.waiter, slot.group);
-        self.slot(index).gone = true;
+        let record = self.slot(index);
+        record.gone = true;
+        record.doom.get_or_insert(Reason::Gone);
         match state {
             State::Idle => self.destroy(index, Reason::Gone),
             State::Granted => {

@@ -1,3 +1,5 @@
+use poolyard_core::Manager;
+
 use super::*;
 use crate::by_hand::{GoneLog, context};
 use crate::cancel::{self, HandPolled};

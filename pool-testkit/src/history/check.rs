@@ -22,12 +22,12 @@ impl Rules {
         Self { max_total, max_overtaking: None, still_open: false }
     }
 
-    /// While a wait has neither a resource nor a creation for its key under way, at most `count`
-    /// younger waits of other keys are served.
+    /// While no resource of its key is created, returned or recycled, at most `count` younger waits
+    /// of other keys are served before a wait.
     ///
-    /// What is served while a victim is destroyed for the wait counts, too, because nobody outside
-    /// sees for whom it is: choose `count` larger than the pool's own bound by that much. A pool
-    /// with limits per key promises nothing of the kind.
+    /// Outside, the choice of a victim is seen only by what the manager is called for next: choose
+    /// `count` larger than the pool's own bound, and record on a runtime with one thread, where no
+    /// other is suspended in between. A pool with limits per key promises nothing of the kind.
     pub fn max_overtaking(mut self, count: usize) -> Self {
         self.max_overtaking = Some(count);
         self
@@ -108,8 +108,8 @@ impl<K: Clone + Eq + Hash> History<K> {
             replay.overtaken(max);
         }
         if !rules.still_open {
-            let left = replay.resources.iter().filter(|(_, resource)| resource.exists);
-            replay.breaches.extend(left.map(|(&id, _)| Breach::NeverDestroyed { id }));
+            let left = replay.resources.keys().map(|&id| Breach::NeverDestroyed { id });
+            replay.breaches.extend(left);
         }
         if replay.breaches.is_empty() { Ok(replay.summary) } else { Err(replay.breaches) }
     }
@@ -122,8 +122,7 @@ struct Grant<K> {
     start: u64,
     /// `None` if its first poll served it.
     queued: Option<u64>,
-    /// The resource became free for it, or the creation that served it began: not earlier than
-    /// this was it chosen.
+    /// Its resource became free: not earlier than this was it chosen.
     free: u64,
     got: u64,
 }
@@ -132,13 +131,12 @@ struct Wait<K> {
     key: K,
     start: u64,
     queued: Option<u64>,
-    /// When it is known to have a creation of its key coming.
+    /// Since when it may have a resource coming: one of its key is being created or was returned.
     coming: Option<u64>,
 }
 
 struct Resource<K> {
     key: K,
-    exists: bool,
     leased: bool,
     free: u64,
 }
@@ -148,11 +146,13 @@ struct Replay<K> {
     summary: Summary,
     breaches: Vec<Breach>,
     waits: HashMap<u64, Wait<K>>,
+    /// Those that exist or are being made.
     resources: HashMap<ResourceId, Resource<K>>,
+    ended: HashSet<ResourceId>,
     creating: HashSet<ResourceId>,
     held: usize,
     grants: Vec<Grant<K>>,
-    /// Until when each granted wait was without anything coming, in the order of `grants`.
+    /// Until when each granted wait certainly had nothing coming, in the order of `grants`.
     unserved: Vec<u64>,
 }
 
@@ -163,6 +163,7 @@ impl<K> Default for Replay<K> {
             breaches: Vec::new(),
             waits: HashMap::new(),
             resources: HashMap::new(),
+            ended: HashSet::new(),
             creating: HashSet::new(),
             held: 0,
             grants: Vec::new(),
@@ -199,14 +200,13 @@ impl<K: Clone + Eq + Hash> Replay<K> {
     fn queued(&mut self, number: u64, wait: u64) {
         let Some(waits) = self.waits.get_mut(&wait) else { return };
         waits.queued = Some(number);
-        let coming = self.creating.iter().any(|id| self.resources[id].key == waits.key);
-        waits.coming = coming.then_some(number);
+        // Being created, recycled, checked or destroyed: only a lease is certainly not for it.
+        let coming = |resource: &Resource<K>| !resource.leased && resource.key == waits.key;
+        waits.coming = self.resources.values().any(coming).then_some(number);
     }
 
     fn creating(&mut self, rules: &Rules, number: u64, id: ResourceId, key: K) {
-        for wait in self.waits.values_mut().filter(|wait| wait.key == key && wait.queued.is_some()) {
-            wait.coming.get_or_insert(number);
-        }
+        self.comes(number, &key);
         // A retried creation has the same id.
         if self.creating.insert(id) {
             self.held += 1;
@@ -215,7 +215,14 @@ impl<K: Clone + Eq + Hash> Replay<K> {
         if self.held > rules.max_total {
             self.breaches.push(Breach::TooMany { number, held: self.held });
         }
-        self.resources.insert(id, Resource { key, exists: true, leased: false, free: number });
+        self.resources.insert(id, Resource { key, leased: false, free: number });
+    }
+
+    /// From now on, waits for `key` may have a resource coming.
+    fn comes(&mut self, number: u64, key: &K) {
+        for wait in self.waits.values_mut().filter(|wait| wait.key == *key && wait.queued.is_some()) {
+            wait.coming.get_or_insert(number);
+        }
     }
 
     fn not_created(&mut self, id: ResourceId) {
@@ -227,23 +234,24 @@ impl<K: Clone + Eq + Hash> Replay<K> {
 
     /// The resource is no longer in a caller's hands; `recycled` says that it was not before.
     fn free(&mut self, number: u64, id: ResourceId, recycled: bool) {
-        match self.resources.get_mut(&id) {
-            Some(resource) if resource.exists => {
-                if recycled && resource.leased {
-                    self.breaches.push(Breach::NotExclusive { number, id });
-                }
-                resource.leased = false;
-                resource.free = number;
-            }
-            _ => self.breaches.push(Breach::NotAlive { number, id }),
+        let Some(resource) = self.resources.get_mut(&id) else {
+            self.breaches.push(Breach::NotAlive { number, id });
+            return;
+        };
+        if recycled && resource.leased {
+            self.breaches.push(Breach::NotExclusive { number, id });
         }
+        resource.leased = false;
+        resource.free = number;
+        let key = resource.key.clone();
+        self.comes(number, &key);
     }
 
     fn got(&mut self, number: u64, wait: u64, id: ResourceId) {
         let Some(waited) = self.waits.remove(&wait) else { return };
         self.summary.grants += 1;
         self.summary.queued += usize::from(waited.queued.is_some());
-        let Some(resource) = self.resources.get_mut(&id).filter(|resource| resource.exists) else {
+        let Some(resource) = self.resources.get_mut(&id) else {
             self.breaches.push(Breach::NotAlive { number, id });
             return;
         };
@@ -260,16 +268,16 @@ impl<K: Clone + Eq + Hash> Replay<K> {
     }
 
     fn destroyed(&mut self, number: u64, id: ResourceId) {
-        match self.resources.get_mut(&id) {
-            Some(resource) if resource.exists => {
-                resource.exists = false;
-                self.held -= 1;
-                if resource.leased {
-                    self.breaches.push(Breach::DestroyedWhileLeased { number, id });
-                }
-            }
-            Some(_) => self.breaches.push(Breach::DestroyedTwice { number, id }),
-            None => self.breaches.push(Breach::NotAlive { number, id }),
+        let Some(resource) = self.resources.remove(&id) else {
+            let again = self.ended.contains(&id);
+            let (twice, never) = (Breach::DestroyedTwice { number, id }, Breach::NotAlive { number, id });
+            self.breaches.push(if again { twice } else { never });
+            return;
+        };
+        self.held -= 1;
+        self.ended.insert(id);
+        if resource.leased {
+            self.breaches.push(Breach::DestroyedWhileLeased { number, id });
         }
     }
 

@@ -1,0 +1,569 @@
+//! The naive reference: every decision recomputed from plain vectors.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use proptest::prelude::*;
+use proptest_state_machine::ReferenceStateMachine;
+
+use crate::config::PoolConfig;
+
+const KEYS: u8 = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Life {
+    Creating,
+    Idle,
+    Granted,
+    Leased,
+    Recycling,
+    Destroying,
+}
+
+#[derive(Clone, Debug)]
+struct Thing {
+    serial: u64,
+    key: u8,
+    life: Life,
+    running: bool,
+    hopeful: bool,
+    gone: bool,
+    /// The order in which things became idle.
+    stamp: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Caller {
+    ticket: u64,
+    key: u8,
+    passes_before: u64,
+    granted: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    total: usize,
+    cost: u64,
+    per_key: usize,
+    idle: usize,
+    idle_per_key: usize,
+    creating: usize,
+    creating_per_key: usize,
+    recycling: usize,
+    destroying: usize,
+    surge: usize,
+    waiters: usize,
+    overtakes: u64,
+    costs: [u64; KEYS as usize],
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    limits: Limits,
+    things: Vec<Thing>,
+    callers: Vec<Caller>,
+    to_clean: VecDeque<u64>,
+    to_destroy: VecDeque<u64>,
+    starved: Option<u64>,
+    passes: u64,
+    serials: u64,
+    tickets: u64,
+    stamps: u64,
+    least_cost: u64,
+}
+
+/// One event, in terms of serial numbers and tickets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    Acquire(u8),
+    PickUp(u64),
+    Cancel(u64),
+    Return(u64),
+    Recycle(u64),
+    Discard(u64),
+    Detach(u64),
+    EndCreate(u64, bool),
+    EndRecycle(u64, bool),
+    EndDestroy(u64),
+    Gone(u64),
+    Hedge(u64),
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let counts = (1usize..5, 1usize..5, 0usize..5, 0usize..5, 1usize..4, 1usize..3, 1usize..3, 1usize..3);
+    let rest = (0usize..3, 1usize..8, 0u64..4, prop::array::uniform3(1u64..4), any::<bool>(), 2u64..10);
+    (counts, rest).prop_map(
+        |(
+            (total, per_key, idle, idle_per_key, creating, creating_per_key, recycling, destroying),
+            (surge, waiters, overtakes, costs, weighted, cost),
+        )| {
+            let per_key = per_key.min(total);
+            let idle = idle.min(total);
+            Limits {
+                total,
+                cost: if weighted { cost } else { 1 << 40 },
+                per_key,
+                idle,
+                idle_per_key: idle_per_key.min(idle).min(per_key),
+                creating,
+                creating_per_key,
+                recycling,
+                destroying,
+                surge,
+                waiters,
+                overtakes,
+                costs: if weighted { costs } else { [1; KEYS as usize] },
+            }
+        },
+    )
+}
+
+impl Model {
+    fn new(limits: Limits) -> Model {
+        Model {
+            limits,
+            things: Vec::new(),
+            callers: Vec::new(),
+            to_clean: VecDeque::new(),
+            to_destroy: VecDeque::new(),
+            starved: None,
+            passes: 0,
+            serials: 0,
+            tickets: 0,
+            stamps: 0,
+            least_cost: u64::MAX,
+        }
+    }
+
+    pub(super) fn config(&self) -> PoolConfig {
+        let l = &self.limits;
+        PoolConfig {
+            max_total: l.total,
+            max_cost: l.cost,
+            max_per_key: Some(l.per_key),
+            max_idle: Some(l.idle),
+            max_idle_per_key: Some(l.idle_per_key),
+            max_waiters: l.waiters,
+            max_creating: l.creating,
+            max_creating_per_key: l.creating_per_key,
+            max_recycling: l.recycling,
+            max_destroying: l.destroying,
+            max_surge: l.surge,
+            max_overtakes: l.overtakes,
+            check_after: None,
+            check_every_recycles: None,
+            check_interval: None,
+            idle_timeout: None,
+            ..PoolConfig::default()
+        }
+    }
+
+    pub(super) fn cost(&self, key: u8) -> u64 {
+        self.limits.costs[key as usize]
+    }
+
+    pub(super) fn lives(&self) -> Vec<(u64, Life, bool, bool)> {
+        let life = |thing: &Thing| (thing.serial, thing.life, thing.running, thing.hopeful);
+        let mut lives: Vec<_> = self.things.iter().map(life).collect();
+        lives.sort_unstable();
+        lives
+    }
+
+    pub(super) fn fates(&self) -> Vec<(u64, Option<u64>)> {
+        let mut fates: Vec<_> = self.callers.iter().map(|caller| (caller.ticket, caller.granted)).collect();
+        fates.sort_unstable();
+        fates
+    }
+
+    fn thing(&mut self, serial: u64) -> &mut Thing {
+        self.things.iter_mut().find(|thing| thing.serial == serial).expect("a known thing")
+    }
+
+    fn count(&self, which: impl Fn(&Thing) -> bool) -> usize {
+        self.things.iter().filter(|thing| which(thing)).count()
+    }
+
+    fn sum(&self, which: impl Fn(&Thing) -> bool) -> u64 {
+        self.things.iter().filter(|thing| which(thing)).map(|thing| self.cost(thing.key)).sum()
+    }
+
+    /// Those who wait for a key, oldest first.
+    fn waiting(&self, key: u8) -> Vec<u64> {
+        let waiting = self.callers.iter().filter(|caller| caller.key == key && caller.granted.is_none());
+        let mut tickets: Vec<_> = waiting.map(|caller| caller.ticket).collect();
+        tickets.sort_unstable();
+        tickets
+    }
+
+    fn acquire(&mut self, key: u8) {
+        self.least_cost = self.least_cost.min(self.cost(key));
+        let idle = self.things.iter().filter(|thing| thing.key == key && thing.life == Life::Idle);
+        let warmest = idle.max_by_key(|thing| thing.stamp).map(|thing| thing.serial);
+        if let Some(serial) = warmest {
+            self.thing(serial).life = Life::Leased;
+            self.passes += u64::from(self.starved.is_some());
+            return;
+        }
+        let waiting = self.callers.iter().filter(|caller| caller.granted.is_none()).count();
+        if self.cost(key) <= self.limits.cost && waiting < self.limits.waiters {
+            self.tickets += 1;
+            let ticket = self.tickets;
+            self.callers.push(Caller { ticket, key, passes_before: self.passes, granted: None });
+        }
+    }
+
+    fn make_ready(&mut self, serial: u64) {
+        let Thing { key, gone, .. } = *self.thing(serial);
+        if gone {
+            return self.destroy(serial);
+        }
+        let ticket = self.waiting(key).first().copied();
+        if ticket.is_none() && self.is_overdue() {
+            return self.destroy(serial);
+        }
+        if let (Some(starved), Some(ticket)) = (self.starved, ticket)
+            && starved < ticket
+        {
+            if self.is_overdue() {
+                return self.destroy(serial);
+            }
+            self.passes += 1;
+        }
+        self.hand_out(serial);
+    }
+
+    fn hand_out(&mut self, serial: u64) {
+        let thing = self.thing(serial);
+        thing.hopeful = false;
+        thing.running = false;
+        let (key, gone) = (thing.key, thing.gone);
+        if gone {
+            return self.destroy(serial);
+        }
+        let Some(&ticket) = self.waiting(key).first() else { return self.become_idle(serial) };
+        self.thing(serial).life = Life::Granted;
+        let caller = self.callers.iter_mut().find(|caller| caller.ticket == ticket);
+        caller.expect("it waits").granted = Some(serial);
+    }
+
+    fn become_idle(&mut self, serial: u64) {
+        self.stamps += 1;
+        let stamp = self.stamps;
+        let thing = self.thing(serial);
+        (thing.life, thing.stamp) = (Life::Idle, stamp);
+        let key = thing.key;
+        let oldest = |things: &[Thing], which: &dyn Fn(&Thing) -> bool| {
+            let idle = things.iter().filter(|thing| thing.life == Life::Idle && which(thing));
+            idle.min_by_key(|thing| thing.stamp).map(|thing| thing.serial).expect("one is idle")
+        };
+        if self.count(|thing| thing.key == key && thing.life == Life::Idle) > self.limits.idle_per_key {
+            self.destroy(oldest(&self.things, &|thing| thing.key == key));
+        } else if self.count(|thing| thing.life == Life::Idle) > self.limits.idle {
+            self.destroy(oldest(&self.things, &|_| true));
+        }
+    }
+
+    fn destroy(&mut self, serial: u64) {
+        let thing = self.thing(serial);
+        (thing.life, thing.running, thing.hopeful) = (Life::Destroying, false, false);
+        self.to_destroy.push_back(serial);
+    }
+
+    fn recycle(&mut self, serial: u64) {
+        let key = self.thing(serial).key;
+        let unwanted = match self.waiting(key).first() {
+            Some(&ticket) => self.starved.is_some_and(|starved| starved < ticket) && self.is_overdue(),
+            None if self.is_overdue() || self.would_end_the_wait(serial) => true,
+            None => self.limits.idle == 0 || self.limits.idle_per_key == 0,
+        };
+        if unwanted || self.thing(serial).gone {
+            return self.destroy(serial);
+        }
+        let thing = self.thing(serial);
+        (thing.life, thing.hopeful) = (Life::Recycling, true);
+        self.to_clean.push_back(serial);
+    }
+
+    /// Whether the starved caller fits once this thing and all idle ones are gone.
+    fn would_end_the_wait(&self, serial: u64) -> bool {
+        let Some(starved) = self.callers.iter().find(|caller| Some(caller.ticket) == self.starved) else {
+            return false;
+        };
+        let stays =
+            |thing: &Thing| !matches!(thing.life, Life::Destroying | Life::Idle) && thing.serial != serial;
+        self.count(stays) < self.limits.total && self.sum(stays) + self.cost(starved.key) <= self.limits.cost
+    }
+
+    fn end_create(&mut self, serial: u64, ok: bool) {
+        let (key, gone) = (self.thing(serial).key, self.thing(serial).gone);
+        if ok && !gone {
+            return self.hand_out(serial);
+        }
+        if let Some(&oldest) = self.waiting(key).first() {
+            self.forget(oldest);
+        }
+        match ok {
+            true => self.destroy(serial),
+            false => self.things.retain(|thing| thing.serial != serial),
+        }
+    }
+
+    fn forget(&mut self, ticket: u64) {
+        self.callers.retain(|caller| caller.ticket != ticket);
+        if self.starved == Some(ticket) {
+            self.starved = None;
+        }
+    }
+
+    fn gone(&mut self, serial: u64) {
+        let thing = self.thing(serial);
+        thing.gone = true;
+        let key = thing.key;
+        match thing.life {
+            Life::Idle => self.destroy(serial),
+            Life::Granted => {
+                let caller = self.callers.iter_mut().find(|caller| caller.granted == Some(serial));
+                caller.expect("a promised thing has a caller").granted = None;
+                self.destroy(serial);
+                self.serve(key);
+            }
+            Life::Recycling if !thing.running => self.destroy(serial),
+            Life::Creating | Life::Recycling => thing.hopeful = false,
+            Life::Leased | Life::Destroying => {}
+        }
+    }
+
+    /// A caller waits again: an idle thing of its key is there for it.
+    fn serve(&mut self, key: u8) {
+        let ticket = self.waiting(key)[0];
+        let idle = self.things.iter_mut().filter(|thing| thing.key == key && thing.life == Life::Idle);
+        if let Some(thing) = idle.max_by_key(|thing| thing.stamp) {
+            thing.life = Life::Granted;
+            let serial = thing.serial;
+            let caller = self.callers.iter_mut().find(|caller| caller.ticket == ticket);
+            caller.expect("it waits").granted = Some(serial);
+        }
+    }
+
+    fn cancel(&mut self, ticket: u64) {
+        let caller = self.callers.iter().find(|caller| caller.ticket == ticket).expect("a known caller");
+        let granted = caller.granted;
+        self.forget(ticket);
+        if let Some(serial) = granted {
+            self.make_ready(serial);
+        }
+    }
+
+    fn is_overdue(&self) -> bool {
+        let starved = self.callers.iter().find(|caller| Some(caller.ticket) == self.starved);
+        starved.is_some_and(|caller| self.passes - caller.passes_before >= self.limits.overtakes)
+    }
+
+    /// Who may be given a creation: beyond those whom things in the making will serve, as many as
+    /// the limits per key allow; oldest first.
+    fn wanting(&self) -> Vec<(u64, u8)> {
+        let mut wanting = Vec::new();
+        for key in 0..KEYS {
+            let of_key = |thing: &&Thing| thing.key == key;
+            let live = self.things.iter().filter(of_key).count();
+            let serving = self.count(|thing| thing.key == key && thing.life != Life::Destroying);
+            let creating = self.count(|thing| thing.key == key && thing.life == Life::Creating);
+            let hopeful = self.count(|thing| thing.key == key && thing.hopeful);
+            let l = &self.limits;
+            let room = l.per_key.saturating_sub(serving);
+            let room = room.min((l.per_key + l.surge).saturating_sub(live));
+            let room = room.min(l.creating_per_key.saturating_sub(creating));
+            let waiting = self.waiting(key);
+            wanting.extend(waiting.into_iter().skip(hopeful).take(room).map(|ticket| (ticket, key)));
+        }
+        wanting.sort_unstable();
+        wanting
+    }
+
+    fn will_fit(&self, cost: u64, spoken: (usize, u64)) -> bool {
+        let serves = |thing: &Thing| thing.life != Life::Destroying;
+        self.count(serves) + spoken.0 < self.limits.total
+            && self.sum(serves) + spoken.1 + cost <= self.limits.cost
+    }
+
+    fn fits(&self, cost: u64, spoken: (usize, u64)) -> bool {
+        self.things.len() < self.limits.total + self.limits.surge
+            && self.sum(|_| true) + cost <= self.limits.cost
+            && self.will_fit(cost, spoken)
+    }
+
+    fn can_evict_for(&self, cost: u64, spoken: (usize, u64)) -> bool {
+        let stays = |thing: &Thing| !matches!(thing.life, Life::Destroying | Life::Idle);
+        self.count(stays) + spoken.0 < self.limits.total
+            && self.sum(stays) + spoken.1 + cost <= self.limits.cost
+    }
+
+    fn evict_for(&mut self, cost: u64, spoken: (usize, u64)) -> bool {
+        while !self.will_fit(cost, spoken) {
+            let idle = self.things.iter().filter(|thing| thing.life == Life::Idle);
+            let Some(oldest) = idle.min_by_key(|thing| thing.stamp) else { return false };
+            self.destroy(oldest.serial);
+        }
+        true
+    }
+
+    fn destroy_idle(&mut self) {
+        let idle = |thing: &&Thing| thing.life == Life::Idle;
+        while let Some(oldest) = self.things.iter().filter(idle).min_by_key(|thing| thing.stamp) {
+            self.destroy(oldest.serial);
+        }
+    }
+
+    fn create(&mut self, key: u8) {
+        self.serials += 1;
+        let serial = self.serials;
+        let life = Life::Creating;
+        self.things.push(Thing { serial, key, life, running: true, hopeful: true, gone: false, stamp: 0 });
+    }
+
+    fn dispatch(&mut self) {
+        self.starved = None;
+        let mut spoken = (0, 0);
+        let mut looked_at = BTreeSet::new();
+        loop {
+            let next = self.wanting().into_iter().find(|(ticket, _)| !looked_at.contains(ticket));
+            let Some((ticket, key)) = next else { break };
+            looked_at.insert(ticket);
+            let cost = self.cost(key);
+            let room = self.will_fit(cost, spoken) || self.can_evict_for(cost, spoken);
+            let creating = self.count(|thing| thing.life == Life::Creating);
+            if room && creating + spoken.0 >= self.limits.creating {
+                break;
+            }
+            if self.fits(cost, spoken) {
+                if self.starved.is_some() {
+                    if self.is_overdue() {
+                        break;
+                    }
+                    self.passes += 1;
+                }
+                self.create(key);
+            } else if room && self.evict_for(cost, spoken) {
+                match self.fits(cost, spoken) {
+                    true => self.create(key),
+                    false => spoken = (spoken.0 + 1, spoken.1 + cost),
+                }
+            } else {
+                self.starved.get_or_insert(ticket);
+                if self.is_overdue() {
+                    self.destroy_idle();
+                    break;
+                }
+                if cost <= self.least_cost {
+                    break;
+                }
+            }
+        }
+        self.start_work();
+    }
+
+    fn start_work(&mut self) {
+        while self.count(|thing| thing.running && thing.life == Life::Recycling) < self.limits.recycling {
+            let Some(serial) = self.to_clean.pop_front() else { break };
+            if let Some(thing) = self.things.iter_mut().find(|thing| thing.serial == serial)
+                && thing.life == Life::Recycling
+            {
+                thing.running = true;
+            }
+        }
+        while self.count(|thing| thing.running && thing.life == Life::Destroying) < self.limits.destroying {
+            let Some(serial) = self.to_destroy.pop_front() else { break };
+            self.thing(serial).running = true;
+        }
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        let mut steps: Vec<Step> = (0..KEYS).map(Step::Acquire).collect();
+        for caller in &self.callers {
+            steps.push(Step::Cancel(caller.ticket));
+            steps.extend(caller.granted.map(|_| Step::PickUp(caller.ticket)));
+        }
+        for thing in &self.things {
+            let serial = thing.serial;
+            match thing.life {
+                Life::Leased => steps.extend([
+                    Step::Return(serial),
+                    Step::Return(serial),
+                    Step::Recycle(serial),
+                    Step::Recycle(serial),
+                    Step::Discard(serial),
+                    Step::Detach(serial),
+                ]),
+                Life::Creating => {
+                    steps.extend([Step::EndCreate(serial, true), Step::EndCreate(serial, false)])
+                }
+                Life::Recycling if thing.running => {
+                    steps.extend([Step::EndRecycle(serial, true), Step::EndRecycle(serial, false)]);
+                    steps.push(Step::Hedge(serial));
+                }
+                Life::Destroying if thing.running => steps.push(Step::EndDestroy(serial)),
+                _ => {}
+            }
+            steps.extend((!thing.gone).then_some(Step::Gone(serial)));
+        }
+        steps
+    }
+}
+
+impl ReferenceStateMachine for Model {
+    type State = Model;
+    type Transition = Step;
+
+    fn init_state() -> BoxedStrategy<Model> {
+        limits().prop_map(Model::new).boxed()
+    }
+
+    fn transitions(model: &Model) -> BoxedStrategy<Step> {
+        prop::sample::select(model.steps()).boxed()
+    }
+
+    fn preconditions(model: &Model, step: &Step) -> bool {
+        let caller = |ticket| model.callers.iter().find(|caller: &&Caller| caller.ticket == ticket);
+        let is = |serial, life, running: Option<bool>| {
+            model.things.iter().any(|thing| {
+                thing.serial == serial && thing.life == life && running.is_none_or(|r| r == thing.running)
+            })
+        };
+        match *step {
+            Step::Acquire(_) => true,
+            Step::PickUp(ticket) => caller(ticket).is_some_and(|caller| caller.granted.is_some()),
+            Step::Cancel(ticket) => caller(ticket).is_some(),
+            Step::Return(s) | Step::Recycle(s) | Step::Discard(s) | Step::Detach(s) => {
+                is(s, Life::Leased, None)
+            }
+            Step::EndCreate(serial, _) => is(serial, Life::Creating, None),
+            Step::EndRecycle(s, _) | Step::Hedge(s) => is(s, Life::Recycling, Some(true)),
+            Step::EndDestroy(serial) => is(serial, Life::Destroying, Some(true)),
+            Step::Gone(serial) => model.things.iter().any(|thing| thing.serial == serial && !thing.gone),
+        }
+    }
+
+    fn apply(mut model: Model, step: &Step) -> Model {
+        match *step {
+            Step::Acquire(key) => model.acquire(key),
+            Step::PickUp(ticket) => {
+                let caller = model.callers.iter().find(|caller| caller.ticket == ticket).expect("known");
+                let serial = caller.granted.expect("granted");
+                model.thing(serial).life = Life::Leased;
+                model.callers.retain(|caller| caller.ticket != ticket);
+            }
+            Step::Cancel(ticket) => model.cancel(ticket),
+            Step::Return(serial) => model.make_ready(serial),
+            Step::Recycle(serial) => model.recycle(serial),
+            Step::Discard(serial) => model.destroy(serial),
+            Step::Detach(serial) => model.things.retain(|thing| thing.serial != serial),
+            Step::EndCreate(serial, ok) => model.end_create(serial, ok),
+            Step::EndRecycle(serial, true) => model.make_ready(serial),
+            Step::EndRecycle(serial, false) => model.destroy(serial),
+            Step::EndDestroy(serial) => model.things.retain(|thing| thing.serial != serial),
+            Step::Gone(serial) => model.gone(serial),
+            Step::Hedge(serial) => model.thing(serial).hopeful = false,
+        }
+        model.dispatch();
+        model
+    }
+}
