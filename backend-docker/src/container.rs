@@ -107,7 +107,8 @@ impl Container {
         self.logs.last(count)
     }
 
-    /// Sees to it that nobody gets this container after its present user.
+    /// Sees to it that nobody gets this container after its present user. A
+    /// [hook](crate::Reset::Hook) may call it as well.
     pub fn poison(&self) {
         self.poisoned.store(true, Ordering::Relaxed);
     }

@@ -25,7 +25,11 @@ use crate::spec::{ContainerSpec, Injection, Network, Source, mask};
 use crate::wait;
 
 /// Makes a container and waits until it is ready.
-pub(crate) async fn container(shop: &Arc<Shop>, spec: &ContainerSpec, gone: Gone) -> Result<Container, Error> {
+pub(crate) async fn container(
+    shop: &Arc<Shop>,
+    spec: &ContainerSpec,
+    gone: Gone,
+) -> Result<Container, Error> {
     spec.validate()?;
     shop.open().await?;
     let engine = &shop.engine;

@@ -74,7 +74,10 @@ async fn a_killed_engine_does_not_disturb_commands_and_a_new_one_is_used_when_it
 }
 
 fn engine_answers(engine: &Private) -> bool {
-    std::process::Command::new("docker").args(["-H", &engine.host(), "ps"]).output().is_ok_and(|o| o.status.success())
+    std::process::Command::new("docker")
+        .args(["-H", &engine.host(), "ps"])
+        .output()
+        .is_ok_and(|o| o.status.success())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,9 @@ async fn victim() {
     let Ok(role) = std::env::var(VICTIM) else { return };
     let pool = pool_of(&manager().unwrap(), 4);
     let spec = match role.as_str() {
-        "volumes" => sandbox().mount(Mount::anonymous("/data")).mount(Mount::volume("victims-volume", "/named")),
+        "volumes" => {
+            sandbox().mount(Mount::anonymous("/data")).mount(Mount::volume("victims-volume", "/named"))
+        }
         _ => ContainerSpec::service(crate::engine::IMAGE)
             .cmd(["sleep", "1000"])
             .network(Network::Named("victims-network".into()))
@@ -35,7 +37,10 @@ async fn victim() {
 /// Starts another process that holds two containers, and gives their ids.
 fn start_victim(role: &str) -> (Child, Vec<String>) {
     let mut command = HostCommand::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "life::victim", "--nocapture"]).env(VICTIM, role).env("DOCKER_HOST", host().unwrap());
+    command
+        .args(["--exact", "life::victim", "--nocapture"])
+        .env(VICTIM, role)
+        .env("DOCKER_HOST", host().unwrap());
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = lines.map_while(Result::ok).find_map(|l| Some(l.split_once("VICTIM ")?.1.to_owned())).unwrap();
@@ -53,7 +58,8 @@ async fn containers_and_anonymous_volumes_of_a_killed_process_are_gone_without_a
     child.kill().unwrap();
     child.wait().unwrap();
     until("the killed process's containers are gone", || ids.iter().all(|id| !exists(host, id))).await;
-    until("their anonymous volumes too", || !docker(host, &["volume", "ls", "-q"]).contains(&anonymous)).await;
+    until("their anonymous volumes too", || !docker(host, &["volume", "ls", "-q"]).contains(&anonymous))
+        .await;
     // A volume with a name is for the next start to find.
     manager().unwrap().reap().await.unwrap();
     assert!(!docker(host, &["volume", "ls", "-q"]).contains("victims-volume"));
@@ -129,7 +135,8 @@ fn one_pool_serves_twenty_runtimes_that_end_in_any_order() {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
                     let container = pool.acquire(&sandbox()).await.unwrap();
-                    let command = Command::shell(format!("test ! -e /work/x && echo {n} > /work/x; cat /work/x"));
+                    let command =
+                        Command::shell(format!("test ! -e /work/x && echo {n} > /work/x; cat /work/x"));
                     let outcome = container.exec(&command.env("PATH", "/bin")).await.unwrap();
                     assert_eq!(outcome.stdout.text(), format!("{n}\n"));
                 });

@@ -53,7 +53,8 @@ async fn a_port_counts_when_somebody_listens_inside() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_must_be_answered_as_wanted() {
-    let script = "mkdir -p /work/www; (sleep 0.3; echo ok > /work/www/health) & exec httpd -f -p 8080 -h /work/www";
+    let script =
+        "mkdir -p /work/www; (sleep 0.3; echo ok > /work/www/health) & exec httpd -f -p 8080 -h /work/www";
     let wait = Wait::http(8080, "/health");
     becomes_ready(service(script).publish(Port::tcp(8080)).wait(wait)).await;
 }
@@ -69,7 +70,10 @@ async fn files_commands_checks_and_combinations_are_waited_for() {
         Wait::Custom(own),
         Wait::Any(vec![Wait::Port(1), Wait::log("b is there")]),
     ]);
-    becomes_ready(service("sleep 0.1; touch /work/a; sleep 0.1; touch /work/b; echo b is there; sleep 1000").wait(wait)).await;
+    becomes_ready(
+        service("sleep 0.1; touch /work/a; sleep 0.1; touch /work/b; echo b is there; sleep 1000").wait(wait),
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

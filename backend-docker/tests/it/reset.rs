@@ -8,7 +8,7 @@ use poolyard_core::Lease;
 use poolyard_docker::{Check, ContainerSpec, DockerManager, Network, Reset, Wait};
 use poolyard_exec::{Command, Exec};
 
-use crate::engine::{IMAGE, ContainerPool, docker, exists, host, manager, pool_of, sandbox, until};
+use crate::engine::{ContainerPool, IMAGE, docker, exists, host, manager, pool_of, sandbox, until};
 use crate::ready::service;
 
 async fn shell(container: &Lease<DockerManager>, script: &str) -> String {
@@ -32,7 +32,9 @@ async fn an_honest_user_leaves_a_container_that_is_used_again() {
     let pool = pool_of(&manager, 1);
     let spec = sandbox().diff_every(1);
     for n in 0..4 {
-        let script = format!("mkdir /work/{n} /tmp/{n}; echo x > /work/{n}/x; echo x > /dev/shm/{n}; sleep 1000 & sleep 0");
+        let script = format!(
+            "mkdir /work/{n} /tmp/{n}; echo x > /work/{n}/x; echo x > /dev/shm/{n}; sleep 1000 & sleep 0"
+        );
         assert!(survives(&pool, &spec, &script).await);
     }
     assert_eq!(manager.numbers().created, 1);
@@ -62,7 +64,10 @@ async fn what_cannot_be_undone_costs_the_container_its_place() {
     assert!(!survives(&pool, &writable, "echo x > /etc/passwd").await, "a file of the image");
     assert!(!survives(&pool, &writable, "rm /bin/sh").await, "a file that is missing");
     assert_eq!(manager.numbers().resets_dirty, 3);
-    assert!(survives(&pool, &writable.clone().wipe("/var/tmp"), "echo x > /var/tmp/x").await, "but a wiped one");
+    assert!(
+        survives(&pool, &writable.clone().wipe("/var/tmp"), "echo x > /var/tmp/x").await,
+        "but a wiped one"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,7 +51,17 @@ fn redis_spec() -> ContainerSpec {
         })
     });
     ContainerSpec::service("poolyard-test-redis:1")
-        .cmd(["/bin/redis-server", "--save", "", "--dir", "/data", "--bind", "0.0.0.0", "--protected-mode", "no"])
+        .cmd([
+            "/bin/redis-server",
+            "--save",
+            "",
+            "--dir",
+            "/data",
+            "--bind",
+            "0.0.0.0",
+            "--protected-mode",
+            "no",
+        ])
         .no_capabilities()
         .publish(Port::tcp(6379))
         .wait(Wait::All(vec![Wait::log("Ready to accept connections"), Wait::Port(6379)]))
@@ -108,7 +118,10 @@ impl Registry {
             .stderr(Stdio::from(log))
             .spawn()
             .unwrap();
-        crate::engine::until("the registry answers", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+        crate::engine::until("the registry answers", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        })
+        .await;
         Registry { child, dir, port }
     }
 
