@@ -31,7 +31,7 @@ pub(crate) async fn container(
     gone: Gone,
 ) -> Result<Container, Error> {
     spec.validate()?;
-    shop.open().await?;
+    shop.open();
     let engine = &shop.engine;
     let image = engine.ensure_image(&spec.image, &spec.platform, &spec.pull).await?;
     if spec.agent {
@@ -142,7 +142,7 @@ async fn try_start(
     let lifeline = Lifeline::new();
     let mut half = Half::create(shop, name.clone(), spec.platform.clone(), body);
     let id = half.created().await?;
-    shop.watch.add(&id, &lifeline);
+    shop.follow(&id, &lifeline).await?;
     let logs = Arc::new(Logs::new());
     let (main, exit) = match place {
         Some((dir, listener)) => {
