@@ -162,7 +162,9 @@ impl Agent {
         let started = Plan::read(payload, &self.environment).and_then(|plan| Process::start(&plan));
         let mut process = match started {
             Ok(process) => process,
-            Err((stage, errno)) => return self.connection.send(wire::FAILED, stage, id, &errno.to_le_bytes()),
+            Err((stage, errno)) => {
+                return self.connection.send(wire::FAILED, stage, id, &errno.to_le_bytes());
+            }
         };
         process.before = before;
         let _ = self.epoll.add(process.status.0, EPOLLIN, token(STATUS, id));

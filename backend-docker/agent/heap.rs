@@ -22,8 +22,7 @@ const REGION: usize = 1 << 20;
 unsafe impl Sync for Heap {}
 
 #[global_allocator]
-static HEAP: Heap =
-    Heap(UnsafeCell::new(State { free: [core::ptr::null_mut(); CLASSES], next: 0, end: 0 }));
+static HEAP: Heap = Heap(UnsafeCell::new(State { free: [core::ptr::null_mut(); CLASSES], next: 0, end: 0 }));
 
 fn class(layout: Layout) -> usize {
     let size = layout.size().max(layout.align()).max(16);

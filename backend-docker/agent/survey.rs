@@ -151,7 +151,9 @@ fn tree(out: &mut Vec<u8>, dir: &Fd, path: &mut Vec<u8>, left: &mut usize) -> Re
         path.push(b'/');
         path.extend_from_slice(&name);
         match stat.is_dir() {
-            true => tree(out, &sys::open_at(dir.0 as usize, &text, O_DIRECTORY | O_NOFOLLOW, 0)?, path, left)?,
+            true => {
+                tree(out, &sys::open_at(dir.0 as usize, &text, O_DIRECTORY | O_NOFOLLOW, 0)?, path, left)?
+            }
             false => entry(out, &stat, path),
         }
         path.truncate(length);

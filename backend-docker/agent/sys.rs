@@ -439,7 +439,8 @@ impl Epoll {
     fn control(&self, op: usize, fd: i32, events: u32, data: u64) -> Result<(), Errno> {
         let event = Event { events, data };
         // SAFETY: the kernel reads one event.
-        unsafe { sys(nr::EPOLL_CTL, &[self.0.0 as usize, op, fd as usize, &raw const event as usize]) }.map(drop)
+        unsafe { sys(nr::EPOLL_CTL, &[self.0.0 as usize, op, fd as usize, &raw const event as usize]) }
+            .map(drop)
     }
 
     pub fn add(&self, fd: i32, events: u32, data: u64) -> Result<(), Errno> {

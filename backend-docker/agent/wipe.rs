@@ -52,7 +52,14 @@ impl<'a> Order<'a> {
         Ok(())
     }
 
-    fn remove(&self, dir: &Fd, name: &CStr, path: &mut Vec<u8>, home: u64, depth: usize) -> Result<(), Errno> {
+    fn remove(
+        &self,
+        dir: &Fd,
+        name: &CStr,
+        path: &mut Vec<u8>,
+        home: u64,
+        depth: usize,
+    ) -> Result<(), Errno> {
         let stat = sys::lstat_at(dir.0, name)?;
         if stat.dev != home {
             return Ok(()); // Another mount: it is emptied when it is in the list itself.

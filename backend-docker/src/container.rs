@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use poolyard_core::Gone;
 use poolyard_exec::{Command, Exec, Support};
 use tokio::sync::watch;
 
@@ -108,7 +107,8 @@ impl Container {
         self.logs.last(count)
     }
 
-    /// Sees to it that nobody gets this container after its present user.
+    /// Sees to it that nobody gets this container after its present user. A
+    /// [hook](crate::Reset::Hook) may call it as well.
     pub fn poison(&self) {
         self.poisoned.store(true, Ordering::Relaxed);
     }
@@ -263,11 +263,6 @@ impl Container {
         if let Main::Agent { link, .. } = &mut self.main {
             *link = new;
         }
-    }
-
-    /// After a restart: who is told of its end from now on.
-    pub(crate) fn revive(&self, gone: Gone) {
-        self.lifeline.revive(gone);
     }
 }
 

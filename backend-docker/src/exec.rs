@@ -32,13 +32,7 @@ pub(crate) fn support(spec: &ContainerSpec, image: &ImageConfig) -> Support {
     let work_dir = if work_dir.starts_with('/') { work_dir } else { "/" };
     Support::new(work_dir)
         .per_command([Limit::WallTime, Limit::Output, Limit::FileSize, Limit::OpenFiles, Limit::Stack])
-        .per_resource([
-            Limit::Memory,
-            Limit::Processes,
-            Limit::CpuSet,
-            Limit::CpuBandwidth,
-            Limit::Network,
-        ])
+        .per_resource([Limit::Memory, Limit::Processes, Limit::CpuSet, Limit::CpuBandwidth, Limit::Network])
         .unsupported(
             [Limit::CpuTime],
             "a container's processor time is not counted per command; limit the wall time, or the share of \
@@ -115,7 +109,14 @@ impl Exec for Container {
             control: control.clone(),
         };
         let exit = Box::pin(collector.finish(request));
-        Ok(Process::new(ProcessParts { stdin: piped, stdout, stderr, exit, control, capture: command.capture }))
+        Ok(Process::new(ProcessParts {
+            stdin: piped,
+            stdout,
+            stderr,
+            exit,
+            control,
+            capture: command.capture,
+        }))
     }
 }
 
@@ -123,11 +124,14 @@ impl Container {
     async fn copy_in(&self, link: &Link, command: &Command) -> Result<(), ExecError> {
         for file in &command.files_in {
             let path = absolute(self.support.work_dir(), &file.path);
-            link.write_file(&path, &file.bytes, file.mode, self.user()).await.map_err(|e| match e.kind() {
-                ErrorKind::File(_) => {
-                    ExecError::new(ExecStage::CopyIn, ExecErrorKind::CopyInFailed, e.to_string()).with_source(e)
+            link.write_file(&path, &file.bytes, file.mode, self.user()).await.map_err(|e| {
+                match e.kind() {
+                    ErrorKind::File(_) => {
+                        ExecError::new(ExecStage::CopyIn, ExecErrorKind::CopyInFailed, e.to_string())
+                            .with_source(e)
+                    }
+                    _ => gone(ExecStage::CopyIn, e),
                 }
-                _ => gone(ExecStage::CopyIn, e),
             })?;
         }
         Ok(())
@@ -171,11 +175,8 @@ async fn feed_along(feed: impl Future<Output = ()> + Send + 'static) {
 }
 
 fn rlimits(limits: &Limits) -> Vec<(u32, u64)> {
-    let all = [
-        (RLIMIT_FSIZE, limits.file_size),
-        (RLIMIT_STACK, limits.stack),
-        (RLIMIT_NOFILE, limits.open_files),
-    ];
+    let all =
+        [(RLIMIT_FSIZE, limits.file_size), (RLIMIT_STACK, limits.stack), (RLIMIT_NOFILE, limits.open_files)];
     all.into_iter().filter_map(|(resource, value)| Some((resource, value?))).collect()
 }
 
@@ -208,10 +209,9 @@ fn not_started(command: &Command, stage: u8, errno: i32) -> ExecError {
         (wire::STAGE_EXEC, _) => {
             (ExecErrorKind::NotExecutable, format!("`{program}` cannot be executed; is it a program?"))
         }
-        (wire::STAGE_DIRECTORY, _) => (
-            ExecErrorKind::NoWorkingDirectory,
-            "the working directory is missing or not a directory".into(),
-        ),
+        (wire::STAGE_DIRECTORY, _) => {
+            (ExecErrorKind::NoWorkingDirectory, "the working directory is missing or not a directory".into())
+        }
         (wire::STAGE_USER, libc::EINVAL) => {
             (ExecErrorKind::Internal, "the specification's user does not exist inside".into())
         }
@@ -299,7 +299,9 @@ impl Collector {
             }
             Err(e) => match *e.kind() {
                 ErrorKind::File(libc::ENOENT | libc::ENOTDIR) => FileState::Missing,
-                ErrorKind::File(libc::EINVAL | libc::ELOOP | libc::ENXIO | libc::EISDIR) => FileState::NotAFile,
+                ErrorKind::File(libc::EINVAL | libc::ELOOP | libc::ENXIO | libc::EISDIR) => {
+                    FileState::NotAFile
+                }
                 ErrorKind::File(_) => FileState::Unreadable(e.kind().to_string()),
                 _ => return Err(gone(ExecStage::CopyOut, e)),
             },

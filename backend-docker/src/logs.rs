@@ -37,7 +37,9 @@ impl Logs {
         let mut buffer = std::mem::take(partial);
         buffer.extend_from_slice(piece);
         let mut rest = buffer.as_slice();
-        while let Some(end) = rest.iter().position(|b| *b == b'\n').or((rest.len() > MAX_LINE).then_some(MAX_LINE)) {
+        while let Some(end) =
+            rest.iter().position(|b| *b == b'\n').or((rest.len() > MAX_LINE).then_some(MAX_LINE))
+        {
             lines.add(&rest[..end]);
             rest = &rest[end + usize::from(rest[end] == b'\n')..];
         }

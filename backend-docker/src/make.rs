@@ -25,9 +25,13 @@ use crate::spec::{ContainerSpec, Injection, Network, Source, mask};
 use crate::wait;
 
 /// Makes a container and waits until it is ready.
-pub(crate) async fn container(shop: &Arc<Shop>, spec: &ContainerSpec, gone: Gone) -> Result<Container, Error> {
+pub(crate) async fn container(
+    shop: &Arc<Shop>,
+    spec: &ContainerSpec,
+    gone: Gone,
+) -> Result<Container, Error> {
     spec.validate()?;
-    shop.open().await?;
+    shop.open();
     let engine = &shop.engine;
     let image = engine.ensure_image(&spec.image, &spec.platform, &spec.pull).await?;
     if spec.agent {
@@ -35,10 +39,12 @@ pub(crate) async fn container(shop: &Arc<Shop>, spec: &ContainerSpec, gone: Gone
     }
     resources(shop, spec).await?;
     let permit = engine.permit().await?;
-    let mut container = started(shop, spec, &image, gone).await?;
+    let mut container = started(shop, spec, &image).await?;
     drop(permit);
     let deadline = Instant::now() + spec.start_timeout;
     prepare(&mut container, deadline).await?;
+    // A death before this is the creation's own error.
+    container.lifeline.tell(gone);
     Counts::add(&shop.counts.created, 1);
     Ok(container)
 }
@@ -105,17 +111,12 @@ fn exists_is_fine(result: Result<(), Error>) -> Result<(), Error> {
 }
 
 /// Creates and starts, with other ports if some are taken.
-async fn started(
-    shop: &Arc<Shop>,
-    spec: &ContainerSpec,
-    image: &Image,
-    gone: Gone,
-) -> Result<Container, Error> {
+async fn started(shop: &Arc<Shop>, spec: &ContainerSpec, image: &Image) -> Result<Container, Error> {
     let choices = spec.ports.iter().map(|p| p.choices()).min().unwrap_or(1);
     let first = shop.next_turn();
     let mut turn = 0;
     loop {
-        match try_start(shop, spec, image, gone.clone(), first.wrapping_add(turn)).await {
+        match try_start(shop, spec, image, first.wrapping_add(turn)).await {
             Err(e) if *e.kind() == ErrorKind::PortTaken && turn + 1 < choices => turn += 1,
             result => return result,
         }
@@ -126,7 +127,6 @@ async fn try_start(
     shop: &Arc<Shop>,
     spec: &ContainerSpec,
     image: &Image,
-    gone: Gone,
     turn: u32,
 ) -> Result<Container, Error> {
     let place = match spec.agent {
@@ -139,10 +139,10 @@ async fn try_start(
         labels: shop.owner.labels(),
         turn,
     });
+    let lifeline = Lifeline::new();
     let mut half = Half::create(shop, name.clone(), spec.platform.clone(), body);
     let id = half.created().await?;
-    let lifeline = Lifeline::new(gone);
-    shop.watch.add(&id, &lifeline);
+    shop.follow(&id, &lifeline).await?;
     let logs = Arc::new(Logs::new());
     let (main, exit) = match place {
         Some((dir, listener)) => {

@@ -147,7 +147,13 @@ impl DockerManager {
                 let nth = container.resets.fetch_add(1, Ordering::Relaxed) + 1;
                 reset::wipe(container, &container.baseline, nth).await
             }
-            Reset::Hook(check) => reset::hook(container, check).await,
+            Reset::Hook(check) => {
+                reset::hook(container, check).await?;
+                match container.poisoned.load(Ordering::Relaxed) {
+                    true => Err(Error::new(Stage::Reset, ErrorKind::Dirty, "its hook would not keep it")),
+                    false => Ok(()),
+                }
+            }
             Reset::Restart => restart(container, cx).await,
         }
     }
@@ -169,12 +175,14 @@ async fn restart(container: &mut Container, cx: &Context) -> Result<(), Error> {
     })?;
     container.engine().restart(&container.id).await?;
     // The old agent's end has been heard by now, or is heard as nobody's news.
-    container.revive(cx.gone());
+    container.lifeline.revive();
     if let Some(listener) = listener {
         let link = make::accept(&container.lifeline, listener).await?;
         container.set_link(link);
     }
-    make::prepare(container, deadline).await
+    make::prepare(container, deadline).await?;
+    container.lifeline.tell(cx.gone());
+    Ok(())
 }
 
 impl Manager for DockerManager {
@@ -188,12 +196,7 @@ impl Manager for DockerManager {
         Ok(container)
     }
 
-    async fn recycle(
-        &self,
-        _: &ContainerSpec,
-        container: &mut Container,
-        cx: &Context,
-    ) -> Result<(), Error> {
+    async fn recycle(&self, _: &ContainerSpec, container: &mut Container, cx: &Context) -> Result<(), Error> {
         let result = self.clean(container, cx).await;
         let counts = &self.shop.counts;
         match &result {

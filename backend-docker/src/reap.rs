@@ -46,7 +46,12 @@ impl Reaped {
         self.len() == 0
     }
 
-    fn note(&mut self, name: &str, result: Result<(), Error>, list: impl FnOnce(&mut Self) -> &mut Vec<String>) {
+    fn note(
+        &mut self,
+        name: &str,
+        result: Result<(), Error>,
+        list: impl FnOnce(&mut Self) -> &mut Vec<String>,
+    ) {
         match result {
             Ok(()) => list(self).push(name.to_owned()),
             Err(e) => self.failures.push(format!("{name}: {e}")),

@@ -83,8 +83,10 @@ impl Survey {
     async fn read(request: crate::agent::Request) -> Result<Survey, Error> {
         match request.collect().await? {
             (text, 0) => Ok(Survey::parse(&text)),
-            (_, errno) => Err(Error::new(Stage::Verify, ErrorKind::Dirty, "the container cannot be surveyed")
-                .with_source(std::io::Error::from_raw_os_error(errno))),
+            (_, errno) => {
+                Err(Error::new(Stage::Verify, ErrorKind::Dirty, "the container cannot be surveyed")
+                    .with_source(std::io::Error::from_raw_os_error(errno)))
+            }
         }
     }
 }
@@ -167,7 +169,10 @@ fn compare(container: &Container, new: &Survey, now: &Survey, wiped: &[String]) 
     // A service writes where it likes; what it must not touch are mounts, routes and names.
     let counts = |line: &&String| match line.as_bytes()[0] {
         b'm' | b'r' | b'h' => true,
-        b'f' => !service || wiped.iter().any(|w| line[line.find(" /").unwrap_or(0)..].starts_with(&format!(" {w}"))),
+        b'f' => {
+            !service
+                || wiped.iter().any(|w| line[line.find(" /").unwrap_or(0)..].starts_with(&format!(" {w}")))
+        }
         _ => !service,
     };
     match new.lines.symmetric_difference(&now.lines).find(counts) {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::engine::Engine;
-use crate::engine::events::Watch;
+use crate::engine::events::{Lifeline, Watch};
 use crate::error::Error;
 use crate::owner::{OWNER, Owner};
 use crate::reap;
@@ -62,17 +62,21 @@ impl Shop {
         })
     }
 
-    pub(crate) fn owner_filter(&self) -> String {
+    fn owner_filter(&self) -> String {
         format!("{OWNER}={}", self.owner.label())
     }
 
-    /// Follows events and sweeps, from the first container on.
-    pub(crate) async fn open(self: &Arc<Self>) -> Result<(), Error> {
-        self.watch.start(&self.engine, &self.owner_filter()).await?;
+    /// Sweeps, from the first container on.
+    pub(crate) fn open(self: &Arc<Self>) {
         self.sweep_regularly();
         let leftovers = std::mem::take(&mut *self.leftovers.lock());
         leftovers.into_iter().for_each(|id| self.remove_later(id));
-        Ok(())
+    }
+
+    /// Follows what happens to a container from here on.
+    pub(crate) async fn follow(&self, id: &str, lifeline: &Arc<Lifeline>) -> Result<(), Error> {
+        self.watch.add(id, lifeline);
+        self.watch.start(&self.engine, &self.owner_filter()).await
     }
 
     fn sweep_regularly(self: &Arc<Self>) {

@@ -190,7 +190,9 @@ fn reached<'a>(container: &'a Container, wait: &'a Wait, deadline: Instant) -> R
                 }
                 Ok(())
             }
-            Wait::Any(any) => first(any.iter().map(|each| reached(container, each, deadline)).collect()).await,
+            Wait::Any(any) => {
+                first(any.iter().map(|each| reached(container, each, deadline)).collect()).await
+            }
         }
     })
 }
@@ -252,8 +254,7 @@ async fn answered(container: &Container, port: u16, path: &str, status: u16) -> 
 
 async fn ask(address: std::net::SocketAddr, path: &str) -> Option<u16> {
     let stream = TcpStream::connect(address).await.ok()?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
     let request = hyper::Request::get(path).header("host", address.to_string());
     let request = request.body(Empty::<Bytes>::new()).ok()?;
     tokio::select! {

@@ -6,6 +6,7 @@
 #   engine.sh kill DIR   kills it by its pid
 #   engine.sh down DIR   removes its containers, stops it, deletes DIR
 #
+# DATA_SIZE     its data on a file system of this size (48m), to fill it up
 # DOCKERD_ARGS  more arguments for dockerd (--live-restore)
 # NETNS=1       in a network namespace of its own: a second engine of this machine must not share one,
 #               because the later one removes the bridge of the earlier one
@@ -29,6 +30,10 @@ start_engine() {
   mkdir -p "$dir"
   # After a kill these name processes that are gone, or zombies; the engine would wait for them.
   rm -f "$dir/dockerd.pid" "$dir/exec/containerd/containerd.pid"
+  if [ -n "${DATA_SIZE:-}" ] && ! mountpoint -q "$dir/data"; then
+    mkdir -p "$dir/data"
+    mount -t tmpfs -o "size=$DATA_SIZE" poolyard "$dir/data"
+  fi
   local enter=()
   if [ "${NETNS:-0}" = 1 ]; then
     [ -e "/var/run/netns/$name" ] || { ip netns add "$name"; ip -n "$name" link set lo up; }
@@ -87,6 +92,7 @@ down)
     api -X DELETE "http://d/containers/$id?force=1&v=1" >/dev/null || true
   done
   signal_engine TERM || true
+  if mountpoint -q "$dir/data"; then umount -l "$dir/data"; fi
   rm -rf "$dir"
   if [ -e "/var/run/netns/$name" ]; then ip netns del "$name"; fi
   ;;

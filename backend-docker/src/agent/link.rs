@@ -76,7 +76,13 @@ impl Link {
         Ok(id)
     }
 
-    pub(crate) fn request(&self, kind: u8, flags: u8, payload: &[u8], stage: Stage) -> Result<Request, Error> {
+    pub(crate) fn request(
+        &self,
+        kind: u8,
+        flags: u8,
+        payload: &[u8],
+        stage: Stage,
+    ) -> Result<Request, Error> {
         Request::open(self, kind, flags, payload, stage)
     }
 
@@ -222,7 +228,8 @@ impl Shared {
         let Some(route) = routes.by_id.get_mut(&head.id) else {
             return Ok(()); // Its user has gone.
         };
-        let next = route.deliver(head, payload).ok_or_else(|| io::Error::other("a reply breaks the rules"))?;
+        let next =
+            route.deliver(head, payload).ok_or_else(|| io::Error::other("a reply breaks the rules"))?;
         let over = if next == Next::Over { routes.by_id.remove(&head.id) } else { None };
         drop(routes);
         // Outside the lock: a route holds streams that send when they are dropped.

@@ -112,7 +112,9 @@ impl Link {
         };
         match self.request(wire::PROBE, what, &payload, Stage::Ready)?.done().await? {
             0 => Ok(()),
-            _ => Err(Error::new(Stage::Ready, ErrorKind::NotReady, "the time for it to become ready is over")),
+            _ => {
+                Err(Error::new(Stage::Ready, ErrorKind::NotReady, "the time for it to become ready is over"))
+            }
         }
     }
 

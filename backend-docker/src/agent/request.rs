@@ -30,7 +30,10 @@ pub(crate) struct Exit {
 
 enum Reply {
     Started,
-    Failed { stage: u8, errno: i32 },
+    Failed {
+        stage: u8,
+        errno: i32,
+    },
     Exit(Exit),
     /// Error number, and what a simple request gives.
     Done(i32, u32),

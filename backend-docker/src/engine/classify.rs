@@ -56,10 +56,22 @@ mod tests {
         let cases = [
             (404, "No such image: nowhere:1", ErrorKind::ImageMissing),
             (404, "manifest for x:1 not found: manifest unknown: manifest unknown", ErrorKind::ImageMissing),
-            (500, "driver failed programming external connectivity on endpoint a: Error starting userland proxy: listen tcp4 127.0.0.1:1: bind: address already in use", ErrorKind::PortTaken),
+            (
+                500,
+                "driver failed programming external connectivity on endpoint a: Error starting userland proxy: listen tcp4 127.0.0.1:1: bind: address already in use",
+                ErrorKind::PortTaken,
+            ),
             (500, "Bind for 127.0.0.1:80 failed: port is already allocated", ErrorKind::PortTaken),
-            (409, "Conflict. The container name \"/a\" is already in use by container \"b\".", ErrorKind::Conflict),
-            (500, "creating container storage: the container name \"a\" is already in use by b. You have to remove that container to be able to reuse that name: that name is already in use", ErrorKind::Conflict),
+            (
+                409,
+                "Conflict. The container name \"/a\" is already in use by container \"b\".",
+                ErrorKind::Conflict,
+            ),
+            (
+                500,
+                "creating container storage: the container name \"a\" is already in use by b. You have to remove that container to be able to reuse that name: that name is already in use",
+                ErrorKind::Conflict,
+            ),
             (500, "write /var/lib/docker/tmp: no space left on device", ErrorKind::Capacity),
             (404, "No such container: abc", ErrorKind::Missing),
             (400, "failed to create shim: OCI runtime create failed", ErrorKind::BadSpec),

@@ -84,8 +84,7 @@ impl Engine {
     /// What the container changed in its root file system.
     pub(crate) async fn diff(&self, id: &str) -> Result<Vec<Change>, Error> {
         let path = format!("/containers/{}/changes", escape(id));
-        let changes: Option<Vec<Change>> =
-            self.http.json(Stage::Verify, Method::GET, &path, INSPECT).await?;
+        let changes: Option<Vec<Change>> = self.http.json(Stage::Verify, Method::GET, &path, INSPECT).await?;
         Ok(changes.unwrap_or_default())
     }
 }

@@ -33,13 +33,22 @@ pub(crate) struct Life {
 /// One container's life, and who must hear of its end.
 pub(crate) struct Lifeline {
     state: watch::Sender<Life>,
-    /// `None` once we end it ourselves: that is nobody's news.
+    /// `None` before it is anybody's, and once we end it ourselves: then its end is nobody's news.
     gone: Mutex<Option<Gone>>,
 }
 
 impl Lifeline {
-    pub(crate) fn new(gone: Gone) -> Arc<Lifeline> {
-        Arc::new(Lifeline { state: watch::Sender::new(Life::default()), gone: Mutex::new(Some(gone)) })
+    pub(crate) fn new() -> Arc<Lifeline> {
+        Arc::new(Lifeline { state: watch::Sender::new(Life::default()), gone: Mutex::new(None) })
+    }
+
+    /// From here on somebody wants to hear of its end; at once, if that has been already.
+    pub(crate) fn tell(&self, gone: Gone) {
+        let mut slot = self.gone.lock();
+        match self.state.borrow().ended {
+            Some(_) => gone.report("it died as soon as it was ready"),
+            None => *slot = Some(gone),
+        }
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<Life> {
@@ -63,17 +72,19 @@ impl Lifeline {
     }
 
     /// A restart by ourselves: it lives again.
-    pub(crate) fn revive(&self, gone: Gone) {
+    pub(crate) fn revive(&self) {
         self.state.send_replace(Life::default());
-        *self.gone.lock() = Some(gone);
     }
 
     pub(crate) fn ended(&self, exit_code: Option<i64>, cause: &str) {
+        let mut slot = self.gone.lock();
         self.state.send_modify(|life| {
             let known = life.ended.flatten();
             life.ended = Some(exit_code.or(known));
         });
-        if let Some(gone) = self.gone.lock().take() {
+        let gone = slot.take();
+        drop(slot);
+        if let Some(gone) = gone {
             gone.report(cause.to_owned());
         }
     }
@@ -120,20 +131,26 @@ type Register = Mutex<HashMap<String, Arc<Lifeline>>>;
 /// Follows the events of one owner's containers.
 pub(crate) struct Watch {
     register: Arc<Register>,
-    /// The task that follows; it may end with the runtime it was started on.
-    follower: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    /// The task that follows, while there is something to follow; it may end with its runtime.
+    follower: Mutex<Option<JoinHandle<()>>>,
+    /// Held by whoever starts one.
+    starting: tokio::sync::Mutex<()>,
 }
 
 impl Watch {
     pub(crate) fn new() -> Watch {
-        Watch { register: Arc::default(), follower: tokio::sync::Mutex::default() }
+        Watch {
+            register: Arc::default(),
+            follower: Mutex::default(),
+            starting: tokio::sync::Mutex::default(),
+        }
     }
 
-    /// Starts following, on the runtime of the caller, unless somebody does. Once it returns nothing
-    /// is missed.
+    /// Starts following, on the runtime of the caller, unless somebody does. Called after a container
+    /// was added: once it returns nothing about that one is missed.
     pub(crate) async fn start(&self, engine: &Arc<Engine>, label: &str) -> Result<(), Error> {
-        let mut task = self.follower.lock().await;
-        if task.as_ref().is_some_and(|task| !task.is_finished()) {
+        let _alone = self.starting.lock().await;
+        if self.follower.lock().as_ref().is_some_and(|task| !task.is_finished()) {
             return Ok(());
         }
         let follower = Follower {
@@ -143,7 +160,7 @@ impl Watch {
             last_ns: 0,
         };
         let stream = follower.resume(engine).await?;
-        *task = Some(tokio::spawn(follower.run(stream)));
+        *self.follower.lock() = Some(tokio::spawn(follower.run(stream)));
         Ok(())
     }
 
@@ -157,8 +174,16 @@ impl Watch {
         self.register.lock().insert(id.to_owned(), lifeline.clone());
     }
 
+    /// The last one that is forgotten ends the following: a manager without containers holds no
+    /// connection.
     pub(crate) fn forget(&self, id: &str) {
-        self.register.lock().remove(id);
+        let mut register = self.register.lock();
+        register.remove(id);
+        if register.is_empty()
+            && let Some(task) = self.follower.lock().take()
+        {
+            task.abort();
+        }
     }
 
     /// Names of all containers that are followed.

@@ -187,7 +187,8 @@ async fn checked(stage: Stage, reply: Response<Incoming>) -> Result<Response<Inc
 async fn collect(stage: Stage, reply: Response<Incoming>) -> Result<Bytes, Error> {
     let body = Limited::new(reply.into_body(), MAX_REPLY).collect().await;
     body.map(|b| b.to_bytes()).map_err(|e| {
-        Error::new(stage, ErrorKind::Unreachable, "the engine's reply broke off or is too long").with_source(e)
+        Error::new(stage, ErrorKind::Unreachable, "the engine's reply broke off or is too long")
+            .with_source(e)
     })
 }
 
@@ -197,7 +198,8 @@ fn unreachable(stage: Stage, source: impl Into<Box<dyn std::error::Error + Send 
 }
 
 fn unreadable(stage: Stage, source: serde_json::Error) -> Error {
-    Error::new(stage, ErrorKind::Protocol, "the engine's reply is not what its API promises").with_source(source)
+    Error::new(stage, ErrorKind::Protocol, "the engine's reply is not what its API promises")
+        .with_source(source)
 }
 
 /// Escapes a value for use in a path or query.

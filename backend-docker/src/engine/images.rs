@@ -22,7 +22,8 @@ impl Engine {
         let path = format!("/images/{}/json", escape(name));
         match self.http.json(Stage::Image, Method::GET, &path, INSPECT).await {
             Err(e) if *e.kind() == ErrorKind::Missing => {
-                let message = format!("the engine has no image {name:?}; pull it, load it or correct the name");
+                let message =
+                    format!("the engine has no image {name:?}; pull it, load it or correct the name");
                 Err(Error::new(Stage::Image, ErrorKind::ImageMissing, message))
             }
             other => other,
@@ -82,7 +83,8 @@ impl Engine {
 
     async fn load(&self, path: &Path) -> Result<(), Error> {
         let owned = path.to_owned();
-        let tar = tokio::task::spawn_blocking(move || std::fs::read(owned)).await.expect("reading panics not");
+        let tar =
+            tokio::task::spawn_blocking(move || std::fs::read(owned)).await.expect("reading panics not");
         let tar = tar.map_err(|e| {
             let message = format!("cannot read the archive {}", path.display());
             Error::new(Stage::Image, ErrorKind::BadSpec, message).with_source(e)

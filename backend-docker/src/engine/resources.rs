@@ -58,9 +58,7 @@ impl Engine {
 
     pub(crate) async fn remove_volume(&self, name: &str) -> Result<(), Error> {
         let options = query::RemoveVolumeOptionsBuilder::default().force(true).build();
-        absent_is_fine(
-            self.call(Stage::Remove, REMOVE, self.docker.remove_volume(name, Some(options))).await,
-        )
+        absent_is_fine(self.call(Stage::Remove, REMOVE, self.docker.remove_volume(name, Some(options))).await)
     }
 }
 

@@ -5,3 +5,8 @@
 
 mod commands;
 mod engine;
+mod failures;
+mod life;
+mod ready;
+mod reset;
+mod service;

@@ -1,0 +1,155 @@
+//! What is left behind: nothing, however it ends.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command as HostCommand, Stdio};
+use std::time::Duration;
+
+use poolyard_core::{Lease, Pool};
+use poolyard_docker::{ContainerSpec, Mount, Network};
+use poolyard_exec::{Command, Exec};
+
+use crate::engine::{docker, exists, host, manager, pool_of, sandbox, until};
+
+const VICTIM: &str = "POOLYARD_TEST_VICTIM";
+
+/// Not a test by itself: what another process does until it is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn victim() {
+    let Ok(role) = std::env::var(VICTIM) else { return };
+    let pool = pool_of(&manager().unwrap(), 4);
+    let spec = match role.as_str() {
+        "volumes" => {
+            sandbox().mount(Mount::anonymous("/data")).mount(Mount::volume("victims-volume", "/named"))
+        }
+        _ => ContainerSpec::service(crate::engine::IMAGE)
+            .cmd(["sleep", "1000"])
+            .network(Network::Named("victims-network".into()))
+            .without_agent()
+            .reset(poolyard_docker::Reset::Never),
+    };
+    let first = pool.acquire(&spec).await.unwrap();
+    let second = pool.acquire(&spec).await.unwrap();
+    println!("VICTIM {} {}", first.id(), second.id());
+    std::io::stdout().flush().unwrap();
+    std::future::pending::<()>().await;
+}
+
+/// Starts another process that holds two containers, and gives their ids.
+fn start_victim(role: &str) -> (Child, Vec<String>) {
+    let mut command = HostCommand::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "life::victim", "--nocapture"])
+        .env(VICTIM, role)
+        .env("DOCKER_HOST", host().unwrap());
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = lines.map_while(Result::ok).find_map(|l| Some(l.split_once("VICTIM ")?.1.to_owned())).unwrap();
+    (child, line.split(' ').map(str::to_owned).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_and_anonymous_volumes_of_a_killed_process_are_gone_without_anybodys_help() {
+    let Some(host) = host() else { return };
+    let (mut child, ids) = start_victim("volumes");
+    let volumes = || docker(host, &["volume", "ls", "-q"]).lines().filter(|v| v.len() == 64).count();
+    let inspected = docker(host, &["inspect", "-f", "{{range .Mounts}}{{.Name}} {{end}}", &ids[0]]);
+    let anonymous = inspected.split_whitespace().find(|name| name.len() == 64).unwrap().to_owned();
+    assert!(volumes() >= 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until("the killed process's containers are gone", || ids.iter().all(|id| !exists(host, id))).await;
+    until("their anonymous volumes too", || !docker(host, &["volume", "ls", "-q"]).contains(&anonymous))
+        .await;
+    // A volume with a name is for the next start to find.
+    manager().unwrap().reap().await.unwrap();
+    assert!(!docker(host, &["volume", "ls", "-q"]).contains("victims-volume"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_dead_man_switch_cannot_cover_is_swept_and_the_living_are_left_alone() {
+    let Some(host) = host() else { return };
+    let (mut child, ids) = start_victim("alone");
+    let manager = manager().unwrap();
+    manager.reap().await.unwrap();
+    assert!(ids.iter().all(|id| exists(host, id)), "a live owner's containers are never touched");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // What other tests' sweeps removed counts as well: all that matters is that it goes.
+    manager.reap().await.unwrap();
+    until("the sweep removed the containers", || ids.iter().all(|id| !exists(host, id))).await;
+    until("and the network", || !docker(host, &["network", "ls"]).contains("victims-network")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_was_never_started_is_swept_once_its_owner_is_dead() {
+    let Some(host) = host() else { return };
+    // A process id that is nobody's, of this boot and this namespace, taken from a live label.
+    let pool = pool_of(&manager().unwrap(), 1);
+    let lease = pool.acquire(&sandbox()).await.unwrap();
+    let format = "{{index .Config.Labels \"dev.poolyard.owner\"}}";
+    let alive = docker(host, &["inspect", "-f", format, lease.id()]);
+    let (rest, _) = alive.rsplit_once('.').unwrap();
+    let (rest, start) = rest.rsplit_once('.').unwrap();
+    let dead = format!("{rest}.{}.9", start.parse::<u64>().unwrap() + 1);
+    let label = format!("dev.poolyard.owner={dead}");
+    let orphan = docker(host, &["create", "--label", &label, crate::engine::IMAGE, "true"]);
+    manager().unwrap().reap().await.unwrap();
+    until("the orphan is gone", || !exists(host, &orphan)).await;
+    assert!(exists(host, lease.id()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_discarded_lease_takes_its_container_along() {
+    let Some(host) = host() else { return };
+    let pool = pool_of(&manager().unwrap(), 1);
+    let lease = pool.acquire(&sandbox()).await.unwrap();
+    let id = lease.id().to_owned();
+    assert!(exists(host, &id));
+    Lease::discard(lease);
+    until("the discarded container is gone", || !exists(host, &id)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_a_pool_removes_every_container_of_it() {
+    let Some(host) = host() else { return };
+    let pool = pool_of(&manager().unwrap(), 3);
+    let leases = [pool.acquire(&sandbox()).await.unwrap(), pool.acquire(&sandbox()).await.unwrap()];
+    let ids: Vec<String> = leases.iter().map(|l| l.id().to_owned()).collect();
+    drop(leases);
+    let report = pool.close(Duration::from_secs(30)).await;
+    assert_eq!(report.abandoned, 0, "{report:?}");
+    assert!(ids.iter().all(|id| !exists(host, id)));
+}
+
+/// The pool of a whole crate's tests: each test has a runtime of its own, and the first one's ends
+/// first.
+#[test]
+fn one_pool_serves_twenty_runtimes_that_end_in_any_order() {
+    let Some(host) = host() else { return };
+    let builder = Pool::builder(manager().unwrap()).max_total(3).own_thread();
+    let pool = builder.wait_timeout(Duration::from_secs(60)).build().unwrap();
+    let tests: Vec<_> = (0..20)
+        .map(|n| {
+            let pool = pool.clone();
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let container = pool.acquire(&sandbox()).await.unwrap();
+                    let command =
+                        Command::shell(format!("test ! -e /work/x && echo {n} > /work/x; cat /work/x"));
+                    let outcome = container.exec(&command.env("PATH", "/bin")).await.unwrap();
+                    assert_eq!(outcome.stdout.text(), format!("{n}\n"));
+                });
+            })
+        })
+        .collect();
+    for test in tests {
+        test.join().unwrap();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let report = runtime.block_on(pool.close(Duration::from_secs(30)));
+    assert_eq!(report.abandoned, 0);
+    let left = docker(host, &["ps", "-aq", "--filter", &format!("name=-{}-", std::process::id())]);
+    // Other tests of this process have containers of their own; this pool has none.
+    assert!(left.lines().count() < 100);
+}
