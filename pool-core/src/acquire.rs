@@ -79,7 +79,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
             let common = now.plus_maybe(inner.config.wait_timeout);
             let group = match inner.ledger.gate() {
                 Gate::Closed => return (Acquired::Closed, None, common),
-                _ => inner.find_or_add_group(hash, owned, cost),
+                _ => inner.find_or_add_group(hash, &owned, cost),
             };
             let acquired = inner.ledger.acquire(group, own, common, now, location);
             let held = match acquired {

@@ -153,25 +153,30 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
         let owned = Arc::new(key.clone());
         let cost = shared.manager.cost(key).max(1);
         let description = contained(|| shared.manager.describe(&resource)).unwrap_or_default();
-        let mut held = crate::job::new_held::<M>(ResourceId::standalone(0), Arc::clone(&owned), resource);
+        // Stays out here until it is parked, so that nothing drops it under the lock.
+        let mut held =
+            Some(crate::job::new_held::<M>(ResourceId::standalone(0), Arc::clone(&owned), resource));
         let now = shared.now();
-        let refused = shared.event(|inner| {
+        let inserted = shared.event(|inner| {
             if inner.ledger.gate() == Gate::Closed {
-                return Err((held, InsertErrorKind::Closed));
+                return Err(InsertErrorKind::Closed);
             }
-            let group = inner.find_or_add_group(hash, owned, cost);
+            let group = inner.find_or_add_group(hash, &owned, cost);
             let lifetime_end = shared.lifetime_end(&inner.config, now);
-            let Some(slot) = inner.ledger.insert(group, lifetime_end, now) else {
-                return Err((held, InsertErrorKind::NoRoom));
-            };
+            let slot = inner.ledger.insert(group, lifetime_end, now).ok_or(InsertErrorKind::NoRoom)?;
             let (id, generation) = inner.ledger.identity(slot);
-            held.meta.id = id;
-            held.meta.generation = generation;
-            inner.park(slot, held);
+            if let Some(mut held) = held.take() {
+                held.meta.id = id;
+                held.meta.generation = generation;
+                inner.park(slot, held);
+            }
             inner.note(slot).description = (!description.is_empty()).then(|| Arc::from(&*description));
             Ok(id)
         });
-        refused.map_err(|(held, kind)| InsertError { resource: held.resource, kind })
+        inserted.map_err(|kind| {
+            let resource = held.expect("what was not inserted is still here").resource;
+            InsertError { resource, kind }
+        })
     }
 
     /// A handle with which anyone may report that the resource `id` is gone: for resources put in
@@ -195,14 +200,15 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
         let now = shared.clock.fine();
         let most = u32::try_from(wanted).unwrap_or(u32::MAX).min(crate::meta::SLOTS);
         let call = shared.event(|inner| {
-            let call = inner.warm_calls.begin(most as usize);
             if inner.ledger.gate() == Gate::Closed {
+                let call = inner.warm_calls.begin(most as usize);
                 for _ in 0..most {
-                    inner.warm_calls.failed(call, CreateFailure::Interrupted);
+                    inner.fail_warm(call, CreateFailure::Interrupted);
                 }
                 return call;
             }
-            let group = inner.find_or_add_group(hash, owned, cost);
+            let group = inner.find_or_add_group(hash, &owned, cost);
+            let call = inner.warm_calls.begin(most as usize);
             let there = inner.ledger.warm(group, most, call, now);
             inner.warm_calls.began(call, there as usize);
             call

@@ -102,7 +102,9 @@ pub(crate) struct After<M: Manager> {
     wake_more: Vec<Waker>,
     released: Vec<(oneshot::Sender<Result<(), Reason>>, Result<(), Reason>)>,
     gone: Vec<(oneshot::Sender<Arc<str>>, Arc<str>)>,
+    /// What only waits to be dropped, since that runs a user's code.
     keys: Vec<Arc<M::Key>>,
+    failures: Vec<CreateFailure<M::Error>>,
     needs_driver: bool,
     /// There is something in here.
     news: bool,
@@ -116,6 +118,7 @@ impl<M: Manager> After<M> {
             released: Vec::new(),
             gone: Vec::new(),
             keys: Vec::new(),
+            failures: Vec::new(),
             needs_driver: false,
             news: false,
         }
@@ -127,6 +130,11 @@ impl<M: Manager> After<M> {
             None => self.wake = waker,
             Some(_) => self.wake_more.extend(waker),
         }
+    }
+
+    fn drop_later(&mut self, failure: CreateFailure<M::Error>) {
+        self.news = true;
+        self.failures.push(failure);
     }
 
     /// Wakes, sends and drops; the caller no longer holds the lock. Whether a driver must be started.
@@ -174,9 +182,9 @@ impl<M: Manager> Inner<M> {
         self.table.find(hash, is_it).copied()
     }
 
-    /// The group of a key, made now if there is none.
-    pub(crate) fn find_or_add_group(&mut self, hash: u64, key: Arc<M::Key>, cost: u64) -> u32 {
-        if let Some(group) = self.find_group(hash, &key) {
+    /// The group of a key, made now if there is none. The caller drops `key`, outside the lock.
+    pub(crate) fn find_or_add_group(&mut self, hash: u64, key: &Arc<M::Key>, cost: u64) -> u32 {
+        if let Some(group) = self.find_group(hash, key) {
             return group;
         }
         let group = self.ledger.add_group(cost);
@@ -184,7 +192,7 @@ impl<M: Manager> Inner<M> {
         if self.groups.len() <= index {
             self.groups.resize_with(index + 1, || None);
         }
-        self.groups[index] = Some(GroupShell { key, hash, last_error: None });
+        self.groups[index] = Some(GroupShell { key: Arc::clone(key), hash, last_error: None });
         let groups = &self.groups;
         self.table.insert_unique(hash, group, |&other| groups[other as usize].as_ref().map_or(0, |g| g.hash));
         group
@@ -231,8 +239,16 @@ impl<M: Manager> Inner<M> {
     pub(crate) fn deliver(&mut self, failed: Failed, failure: CreateFailure<M::Error>) {
         match failed {
             Failed::Waiter(waiter) => self.seat(waiter).failure = Some(failure),
-            Failed::Warm(call) => self.after.wake(self.warm_calls.failed(call, failure)),
-            Failed::Nobody => {}
+            Failed::Warm(call) => self.fail_warm(call, failure),
+            Failed::Nobody => self.after.drop_later(failure),
+        }
+    }
+
+    /// A creation for a call of `warm` has failed; a caller that has gone away is not told.
+    pub(crate) fn fail_warm(&mut self, call: u64, failure: CreateFailure<M::Error>) {
+        match self.warm_calls.failed(call, failure) {
+            Ok(waker) => self.after.wake(waker),
+            Err(failure) => self.after.drop_later(failure),
         }
     }
 
@@ -299,7 +315,9 @@ impl<M: Manager> Inner<M> {
         let closed = self.ledger.gate() == crate::ledger::Gate::Closed;
         for call in std::mem::take(&mut self.ledger.out.unmet_warm) {
             let failure = if closed { CreateFailure::Interrupted } else { CreateFailure::NoRoom };
-            after.wake(self.warm_calls.failed(call, failure));
+            if let Ok(waker) = self.warm_calls.failed(call, failure) {
+                after.wake(waker);
+            }
         }
     }
 

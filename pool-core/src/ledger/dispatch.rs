@@ -96,7 +96,10 @@ impl Ledger {
             } else {
                 self.starved.get_or_insert(Starved { ticket: next.ticket, waiter: next.waiter });
                 looked_past += 1;
-                if cost <= self.least_cost || looked_past > LOOK_PAST || self.is_overdue() {
+                if self.is_overdue() {
+                    return self.reserve_idle();
+                }
+                if cost <= self.least_cost || looked_past > LOOK_PAST {
                     return;
                 }
             }
@@ -153,6 +156,17 @@ impl Ledger {
             }
         }
         true
+    }
+
+    /// All that is idle is not enough for a waiter that has been passed too often: keeps the room
+    /// for it, so that nobody comes along and takes one of them.
+    fn reserve_idle(&mut self) {
+        loop {
+            match self.oldest_evictable() {
+                NIL => return,
+                oldest => self.destroy(oldest, Reason::Evicted),
+            }
+        }
     }
 
     /// The least recently used idle slot of a key without waiters: a key with waiters has idle

@@ -44,6 +44,9 @@ impl Ledger {
         let slot = self.take_ready(group, now)?;
         self.lend(slot, now, location);
         self.counters.acquired_ready += 1;
+        if !self.hungry.is_empty() {
+            self.pass_the_hungry();
+        }
         self.dispatch(now);
         Some(slot)
     }
@@ -214,9 +217,9 @@ impl Ledger {
             let slot = &self.slots[index as usize];
             let link = slot.by_key;
             if slot.state == State::Idle {
-                match now >= slot.expires && self.expire(index, now) {
-                    false => return Some(index),
-                    true => {}
+                let expired = now >= slot.expires && self.expire(index, now);
+                if !expired {
+                    return Some(index);
                 }
             }
             index = if lifo { link.prev } else { link.next };
@@ -294,19 +297,30 @@ impl Ledger {
     /// Whether an older waiter of another key has been passed often enough; if not, counts the pass.
     fn must_give_way(&mut self, index: u32) -> bool {
         let waiters = self.groups[self.slots[index as usize].group as usize].waiters;
-        if waiters.is_empty() || !self.passes_an_older(waiters.head) {
-            return false;
-        }
         let overdue = self.is_overdue();
-        if !overdue {
+        if waiters.is_empty() {
+            // Nor does it wait for a younger one to come along.
+            return overdue;
+        }
+        let passes = self.passes_an_older(waiters.head);
+        if passes && !overdue {
             self.count_pass();
         }
-        overdue
+        passes && overdue
     }
 
     /// Whether giving a resource to `waiter` passes an older waiter of another key.
     fn passes_an_older(&self, waiter: u32) -> bool {
         self.starved.is_some_and(|starved| starved.ticket < self.waiters[waiter as usize].ticket)
+    }
+
+    /// Somebody who has just come took an idle slot, and is younger than all that wait.
+    #[cold]
+    fn pass_the_hungry(&mut self) {
+        if self.starved.is_some() {
+            self.count_pass();
+        }
+        self.dirty = true;
     }
 
     pub(super) fn count_pass(&mut self) {
@@ -345,8 +359,24 @@ impl Ledger {
         if !waiters.is_empty() {
             return (self.passes_an_older(waiters.head) && self.is_overdue()).then_some(Reason::Evicted);
         }
+        if self.starved.is_some() && (self.is_overdue() || self.would_end_the_wait(index)) {
+            return Some(Reason::Evicted);
+        }
         let none_idle = self.rules.max_idle == 0 || self.rules.max_idle_per_key == 0;
         none_idle.then_some(Reason::IdleLimit)
+    }
+
+    /// Whether the oldest waiter without room would have it if this slot and all idle ones went.
+    fn would_end_the_wait(&self, index: u32) -> bool {
+        self.starved.is_some_and(|starved| {
+            let group = self.waiters[starved.waiter as usize].group;
+            let cost = self.groups[group as usize].cost;
+            let idle = self.totals.counts[State::Idle.kind()];
+            let cost_left =
+                self.totals.cost_serving - self.totals.cost_idle - self.slots[index as usize].cost;
+            self.serving() - idle - 1 < self.rules.max_total
+                && cost_left.saturating_add(cost) <= self.rules.max_cost
+        })
     }
 
     /// The limits became smaller than what there is.

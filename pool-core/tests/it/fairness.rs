@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
-use poolyard_core::Lease;
+use poolyard_core::{Lease, Reason};
 use poolyard_testkit::{FakeManager, Gate, Method, Step};
 
 use crate::common::*;
@@ -111,6 +111,22 @@ async fn a_waiter_is_overtaken_by_another_key_at_most_max_overtakes_times() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_resource_given_up_for_an_older_waiter_is_not_recycled_first() {
+    let fake = FakeManager::new();
+    let pool = pool_of(1, &fake).max_overtakes(0).build().unwrap();
+    let lease = pool.acquire(&1).await.unwrap();
+    let older = ask(&pool, 2).await;
+    let younger = ask(&pool, 1).await;
+    drop(lease);
+    drop(got(older).await);
+    let younger = got(younger).await;
+    assert_eq!(fake.count(Method::Recycle), 0);
+    assert_eq!(fake.reasons(), [Reason::Evicted, Reason::Evicted]);
+    drop(younger);
+    end(pool, &fake).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_heavy_waiter_past_its_bound_reserves_what_becomes_free() {
     let fake = FakeManager::new().on_cost(|key| u64::from(*key));
     let pool = pool_of(10, &fake).max_cost(4).max_overtakes(2).build().unwrap();
@@ -130,6 +146,28 @@ async fn a_heavy_waiter_past_its_bound_reserves_what_becomes_free() {
     assert!(!third.is_finished());
     drop(heavy);
     got(third).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heavy_waiter_is_not_starved_by_light_users_that_never_wait() {
+    let fake = FakeManager::new().on_cost(|key| u64::from(*key));
+    fake.on_reuse(|_, _| poolyard_core::Reuse::Now);
+    let pool = pool_of(10, &fake).max_cost(4).max_overtakes(5).wait_timeout(secs(3600)).build().unwrap();
+    let mut light = take(&pool, 1, 4).await;
+    let heavy = ask(&pool, 4).await;
+    let mut served = 0;
+    while !heavy.is_finished() && served < 100 {
+        light.remove(0);
+        // Takes at once what has just come back, if anything is there.
+        light.extend(pool.try_acquire(&1).ok());
+        served += 1;
+        settle().await;
+        if light.is_empty() {
+            break;
+        }
+    }
+    assert!(served <= 5 + 4, "{served} light users passed the heavy waiter");
+    got(heavy).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -200,6 +200,7 @@ impl Model {
         let warmest = idle.max_by_key(|thing| thing.stamp).map(|thing| thing.serial);
         if let Some(serial) = warmest {
             self.thing(serial).life = Life::Leased;
+            self.passes += u64::from(self.starved.is_some());
             return;
         }
         let waiting = self.callers.iter().filter(|caller| caller.granted.is_none()).count();
@@ -216,6 +217,9 @@ impl Model {
             return self.destroy(serial);
         }
         let ticket = self.waiting(key).first().copied();
+        if ticket.is_none() && self.is_overdue() {
+            return self.destroy(serial);
+        }
         if let (Some(starved), Some(ticket)) = (self.starved, ticket)
             && starved < ticket
         {
@@ -268,6 +272,7 @@ impl Model {
         let key = self.thing(serial).key;
         let unwanted = match self.waiting(key).first() {
             Some(&ticket) => self.starved.is_some_and(|starved| starved < ticket) && self.is_overdue(),
+            None if self.is_overdue() || self.would_end_the_wait(serial) => true,
             None => self.limits.idle == 0 || self.limits.idle_per_key == 0,
         };
         if unwanted || self.thing(serial).gone {
@@ -276,6 +281,16 @@ impl Model {
         let thing = self.thing(serial);
         (thing.life, thing.hopeful) = (Life::Recycling, true);
         self.to_clean.push_back(serial);
+    }
+
+    /// Whether the starved caller fits once this thing and all idle ones are gone.
+    fn would_end_the_wait(&self, serial: u64) -> bool {
+        let Some(starved) = self.callers.iter().find(|caller| Some(caller.ticket) == self.starved) else {
+            return false;
+        };
+        let stays =
+            |thing: &Thing| !matches!(thing.life, Life::Destroying | Life::Idle) && thing.serial != serial;
+        self.count(stays) < self.limits.total && self.sum(stays) + self.cost(starved.key) <= self.limits.cost
     }
 
     fn end_create(&mut self, serial: u64, ok: bool) {
@@ -391,6 +406,13 @@ impl Model {
         true
     }
 
+    fn destroy_idle(&mut self) {
+        let idle = |thing: &&Thing| thing.life == Life::Idle;
+        while let Some(oldest) = self.things.iter().filter(idle).min_by_key(|thing| thing.stamp) {
+            self.destroy(oldest.serial);
+        }
+    }
+
     fn create(&mut self, key: u8) {
         self.serials += 1;
         let serial = self.serials;
@@ -427,7 +449,11 @@ impl Model {
                 }
             } else {
                 self.starved.get_or_insert(ticket);
-                if cost <= self.least_cost || self.is_overdue() {
+                if self.is_overdue() {
+                    self.destroy_idle();
+                    break;
+                }
+                if cost <= self.least_cost {
                     break;
                 }
             }
