@@ -22,6 +22,15 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait before looking again.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// What this process and its descendants take in memory, in bytes; what processes share counts by
+/// shares. `None` where the system does not tell.
+pub(crate) fn memory_of_this_tree() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return linux::memory();
+    #[cfg(not(target_os = "linux"))]
+    return None;
+}
+
 type Counter = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// What a census counts.

@@ -9,6 +9,7 @@
 //! - [`census`]: what the operating system holds before and after.
 //! - [`history`]: what many tasks did with one pool, judged afterwards.
 //! - [`exec`]: the laws of `Exec`, and a plain implementation without isolation.
+//! - [`measure`]: what a manager's resources cost, cold and warm, in time and memory.
 //! - [`availability`]: what cannot run here is skipped loudly.
 //!
 //! It knows no backend: each brings a harness of its own.
@@ -25,6 +26,7 @@ mod harness;
 pub mod history;
 pub mod laws;
 mod macros;
+mod measure;
 mod registry;
 mod script;
 mod trial;
@@ -35,6 +37,7 @@ pub use fake::{FakeError, FakeKey, FakeManager, FakeResource};
 pub use faults::{Faulty, FaultyError};
 pub use gate::Gate;
 pub use harness::{Capabilities, Capability, Harness, KeyOf, ResourceOf};
+pub use measure::{Measured, Times, measure};
 pub use registry::{Call, Outcome, Violation};
 pub use script::{Method, Step, Then, steps};
 pub use trial::{CASES, SEED, Subject, Trial, try_law};

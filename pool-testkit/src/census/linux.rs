@@ -51,6 +51,19 @@ impl Process {
     }
 }
 
+/// The proportional shares of this process and its descendants, in bytes.
+pub(super) fn memory() -> Option<u64> {
+    let below = processes_below(std::process::id());
+    let shares = below.keys().filter_map(|&pid| share(pid));
+    Some(share(std::process::id())? + shares.sum::<u64>())
+}
+
+fn share(pid: u32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let kibibytes = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    Some(kibibytes.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
 /// All descendants of `root`, by process id.
 fn processes_below(root: u32) -> BTreeMap<u32, Process> {
     let pids = names_in("/proc").into_iter().filter_map(|name| name.parse().ok());
