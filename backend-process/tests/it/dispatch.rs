@@ -224,10 +224,12 @@ async fn workers_that_are_worn_are_replaced_without_a_lost_call() {
     let dispatcher = dispatcher(role("frames").max_calls(50), 2, 4, Select::LeastBusy);
     all_there(&dispatcher).await;
     let mut seen = BTreeSet::new();
-    for _ in 0..600 {
+    let begun = std::time::Instant::now();
+    // A worn worker serves on until its successor is ready, however long that takes.
+    while seen.len() < 4 && begun.elapsed() < Duration::from_secs(20) {
         seen.insert(text(dispatcher.call(None, b"pid", soon()).await.expect("no call is lost")));
     }
-    assert!(seen.len() > 3, "{} workers", seen.len());
+    assert!(seen.len() >= 4, "{} workers", seen.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
