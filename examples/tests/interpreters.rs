@@ -22,7 +22,8 @@ fn signal(interpreter: &Interpreter, signal: Signal) {
 
 fn python_is_there() -> bool {
     let found = Language::Python.is_installed();
-    require("python3", &Availability::when(found, "install the package python3"))
+    let remedy = "there is no python3 in the PATH; install the package python3";
+    require("python3", &Availability::when(found, remedy))
 }
 
 #[tokio::test]

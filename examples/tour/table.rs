@@ -17,6 +17,7 @@ pub(crate) fn print(screen: &Screen, sections: &[Section]) {
         };
         screen.line(&row(&section.name, cells.each_ref().map(String::as_str)));
     }
+    screen.line("p50: the median, from asking to the answer; memory: PSS of one warm resource");
     for section in sections {
         explain(screen, section);
     }
@@ -25,7 +26,8 @@ pub(crate) fn print(screen: &Screen, sections: &[Section]) {
 fn cells(numbers: &Numbers) -> [String; 4] {
     let (cold, pooled) = (numbers.cold.p50(), numbers.pooled.p50());
     let ratio = cold.as_secs_f64() / pooled.as_secs_f64();
-    [duration(cold), duration(pooled), format!("{ratio:.0}x"), mebibytes(numbers.memory)]
+    let decimals = if ratio < 10.0 { 1 } else { 0 };
+    [duration(cold), duration(pooled), format!("{ratio:.decimals$}x"), mebibytes(numbers.memory)]
 }
 
 fn explain(screen: &Screen, section: &Section) {

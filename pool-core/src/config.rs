@@ -10,6 +10,7 @@ pub const UNLIMITED: usize = usize::MAX;
 
 /// In which order idle resources of one key are used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 pub enum ReuseOrder {
     /// The last one returned first: it is warm, and those that are not needed grow old and leave.
     #[default]
@@ -54,69 +55,103 @@ pub enum ReuseOrder {
 /// | `check_every_recycles` | 100 | a slow leak is found, at a hundredth of the cost |
 /// | `check_interval` | 1 min | a dead idle resource is found before it is needed |
 /// | `hedge_after` | the observed p95 of recycling | later than nineteen of twenty; 50 ms before there are eight observations |
+///
+/// With the feature `serde` it comes from TOML, YAML and the like: times as `"30s"` or `"10m"`, what
+/// shall not limit as `"unlimited"` or `"never"`; what is left out has its default, and an unknown
+/// field is an error that names it.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct PoolConfig {
     /// What events, errors and thread names call the pool.
     pub name: String,
     /// How many resources there may be, in whatever state. At most 2^24.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::limit"))]
     pub max_total: usize,
     /// What all resources together may cost, in the unit of [`Manager::cost`](crate::Manager::cost).
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::number"))]
     pub max_cost: u64,
     /// How many resources one key may have. `None`: as `max_total`.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_limit"))]
     pub max_per_key: Option<usize>,
     /// How many resources may be idle. `None`: as `max_total`.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_limit"))]
     pub max_idle: Option<usize>,
     /// How many resources of one key may be idle. `None`: as `max_per_key`.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_limit"))]
     pub max_idle_per_key: Option<usize>,
     /// How many resources of each known key are kept idle, as far as limits and waiters allow. A
     /// key is known from its first use until the pool is closed if this is not zero.
     pub min_idle_per_key: usize,
     /// How many callers may wait.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::limit"))]
     pub max_waiters: usize,
     /// How many creations may run at once.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::limit"))]
     pub max_creating: usize,
     /// How many creations of one key may run at once.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::limit"))]
     pub max_creating_per_key: usize,
     /// How many recycles and health checks may run at once.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::limit"))]
     pub max_recycling: usize,
     /// How many destroys may run at once.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::limit"))]
     pub max_destroying: usize,
     /// How many resources there may be above `max_total` while others are being destroyed.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::limit"))]
     pub max_surge: usize,
     /// How many resources whose destroy hung are given up and no longer counted.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::limit"))]
     pub max_abandoned: usize,
     /// How many resources may pass an older waiter of another key before room is made for it.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::number"))]
     pub max_overtakes: u64,
     /// In which order idle resources are used.
     pub order: ReuseOrder,
     /// How long an acquire may take altogether. `None`: for ever.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_span"))]
     pub wait_timeout: Option<Duration>,
     /// How long one creation may take, all attempts and pauses together.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::span"))]
     pub create_timeout: Duration,
     /// How long one recycle, hibernation or wake may take.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::span"))]
     pub recycle_timeout: Duration,
     /// How long one health check may take.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::span"))]
     pub health_check_timeout: Duration,
     /// How long one destroy may take.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::span"))]
     pub destroy_timeout: Duration,
     /// How long a resource may be idle. `None`: for ever.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_span"))]
     pub idle_timeout: Option<Duration>,
     /// How old a resource may become. `None`: as old as it likes.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_span"))]
     pub max_lifetime: Option<Duration>,
     /// By which share, from 0 to 1, a resource's lifetime may be shorter than `max_lifetime`;
     /// rolled once for each resource.
     pub lifetime_jitter: f64,
     /// How many leases a resource may serve.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::number"))]
     pub max_uses: u64,
     /// A resource not known to be healthy for this long is checked before it is handed out.
     /// `Some(Duration::ZERO)`: before every hand-out. `None`: never.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_span"))]
     pub check_after: Option<Duration>,
     /// A resource is checked at return after every so many recycles. `None`: never.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_count"))]
     pub check_every_recycles: Option<u64>,
     /// An idle resource not known to be healthy for this long is checked. `None`: never.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_span"))]
     pub check_interval: Option<Duration>,
     /// How long a waiter counts on a resource that is being recycled or checked before a creation
     /// is started for it. `None`: the observed p95 of recycling.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_span"))]
     pub hedge_after: Option<Duration>,
 }
 

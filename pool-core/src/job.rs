@@ -325,10 +325,13 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Claim<M, O
                 let call = inner.warm_call(id);
                 let wanted = inner.ledger.created(slot, lifetime_end, shared.now());
                 if let Some(call) = call {
-                    inner.after.wake(match wanted {
-                        true => inner.warm_calls.inserted(call),
-                        false => inner.warm_calls.failed(call, CreateFailure::Interrupted),
-                    });
+                    match wanted {
+                        true => {
+                            let waker = inner.warm_calls.inserted(call);
+                            inner.after.wake(waker);
+                        }
+                        false => inner.fail_warm(call, CreateFailure::Interrupted),
+                    }
                 }
             }
         });
@@ -398,7 +401,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Drop for C
                 inner.park(slot, held);
             }
             if let Some(call) = inner.warm_call(id) {
-                inner.after.wake(inner.warm_calls.failed(call, CreateFailure::Interrupted));
+                inner.fail_warm(call, CreateFailure::Interrupted);
             }
             inner.ledger.lost(slot, reason, left, shared.now());
         });

@@ -58,11 +58,15 @@ mod lease;
 mod ledger;
 mod manager;
 mod meta;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod nothing;
 mod observer;
 mod pool;
 mod quantile;
 mod rt;
+#[cfg(feature = "serde")]
+mod serde_words;
 mod shared;
 mod snapshot;
 mod sync;
@@ -81,6 +85,8 @@ pub use hash::{KeyHasher, RandomState};
 pub use lease::Lease;
 pub use manager::{Manager, Reuse};
 pub use meta::{Meta, Reason, ResourceId};
+#[cfg(feature = "metrics")]
+pub use metrics::MetricsObserver;
 pub use observer::Observer;
 pub use pool::{Pool, WeakPool};
 pub use snapshot::{CloseReport, KeyInfo, ResourceInfo, ResourceState, Snapshot};

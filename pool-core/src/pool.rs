@@ -210,7 +210,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
             if inner.ledger.gate() == Gate::Closed {
                 let call = inner.warm_calls.begin(most as usize);
                 for _ in 0..most {
-                    inner.warm_calls.failed(call, CreateFailure::Interrupted);
+                    inner.fail_warm(call, CreateFailure::Interrupted);
                 }
                 return call;
             }

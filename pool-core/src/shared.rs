@@ -102,9 +102,9 @@ pub(crate) struct After<M: Manager> {
     wake_more: Vec<Waker>,
     released: Vec<(oneshot::Sender<Result<(), Reason>>, Result<(), Reason>)>,
     gone: Vec<(oneshot::Sender<Arc<str>>, Arc<str>)>,
+    /// What only waits to be dropped, since that runs a user's code.
     keys: Vec<Arc<M::Key>>,
-    /// Errors that nobody waits for.
-    unheard: Vec<CreateFailure<M::Error>>,
+    failures: Vec<CreateFailure<M::Error>>,
     needs_driver: bool,
     /// There is something in here.
     news: bool,
@@ -118,7 +118,7 @@ impl<M: Manager> After<M> {
             released: Vec::new(),
             gone: Vec::new(),
             keys: Vec::new(),
-            unheard: Vec::new(),
+            failures: Vec::new(),
             needs_driver: false,
             news: false,
         }
@@ -130,6 +130,11 @@ impl<M: Manager> After<M> {
             None => self.wake = waker,
             Some(_) => self.wake_more.extend(waker),
         }
+    }
+
+    fn drop_later(&mut self, failure: CreateFailure<M::Error>) {
+        self.news = true;
+        self.failures.push(failure);
     }
 
     /// Wakes, sends and drops; the caller no longer holds the lock. Whether a driver must be started.
@@ -234,13 +239,16 @@ impl<M: Manager> Inner<M> {
     pub(crate) fn deliver(&mut self, failed: Failed, failure: CreateFailure<M::Error>) {
         match failed {
             Failed::Waiter(waiter) => self.seat(waiter).failure = Some(failure),
-            Failed::Warm(call) if self.warm_calls.knows(call) => {
-                self.after.wake(self.warm_calls.failed(call, failure));
-            }
-            Failed::Warm(_) | Failed::Nobody => {
-                self.after.news = true;
-                self.after.unheard.push(failure);
-            }
+            Failed::Warm(call) => self.fail_warm(call, failure),
+            Failed::Nobody => self.after.drop_later(failure),
+        }
+    }
+
+    /// A creation for a call of `warm` has failed; a caller that has gone away is not told.
+    pub(crate) fn fail_warm(&mut self, call: u64, failure: CreateFailure<M::Error>) {
+        match self.warm_calls.failed(call, failure) {
+            Ok(waker) => self.after.wake(waker),
+            Err(failure) => self.after.drop_later(failure),
         }
     }
 
@@ -307,7 +315,9 @@ impl<M: Manager> Inner<M> {
         let closed = self.ledger.gate() == crate::ledger::Gate::Closed;
         for call in std::mem::take(&mut self.ledger.out.unmet_warm) {
             let failure = if closed { CreateFailure::Interrupted } else { CreateFailure::NoRoom };
-            after.wake(self.warm_calls.failed(call, failure));
+            if let Ok(waker) = self.warm_calls.failed(call, failure) {
+                after.wake(waker);
+            }
         }
     }
 

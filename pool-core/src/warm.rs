@@ -30,6 +30,14 @@ struct WarmCall<E> {
     waker: Option<Waker>,
 }
 
+impl<E> WarmCall<E> {
+    /// One resource less is missing.
+    fn progress(&mut self) -> Option<Waker> {
+        self.missing -= 1;
+        if self.missing == 0 { self.waker.take() } else { None }
+    }
+}
+
 pub(crate) struct WarmCalls<E> {
     calls: HashMap<u64, WarmCall<E>>,
     next: u64,
@@ -57,25 +65,21 @@ impl<E> WarmCalls<E> {
         }
     }
 
-    /// Whether its caller is still there.
-    pub(crate) fn knows(&self, call: u64) -> bool {
-        self.calls.contains_key(&call)
-    }
-
     pub(crate) fn inserted(&mut self, call: u64) -> Option<Waker> {
-        self.progress(call, |report| report.inserted += 1)
-    }
-
-    pub(crate) fn failed(&mut self, call: u64, failure: CreateFailure<E>) -> Option<Waker> {
-        self.progress(call, |report| report.failures.push(failure))
-    }
-
-    /// A caller that has gone away is not told; its creations go on.
-    fn progress(&mut self, call: u64, note: impl FnOnce(&mut WarmReport<E>)) -> Option<Waker> {
         let call = self.calls.get_mut(&call)?;
-        call.missing -= 1;
-        note(&mut call.report);
-        if call.missing == 0 { call.waker.take() } else { None }
+        call.report.inserted += 1;
+        call.progress()
+    }
+
+    /// Whom to wake; the failure comes back where the caller has gone away.
+    pub(crate) fn failed(
+        &mut self,
+        call: u64,
+        failure: CreateFailure<E>,
+    ) -> Result<Option<Waker>, CreateFailure<E>> {
+        let Some(call) = self.calls.get_mut(&call) else { return Err(failure) };
+        call.report.failures.push(failure);
+        Ok(call.progress())
     }
 
     /// The report, once nothing is missing; else `waker` is woken then.

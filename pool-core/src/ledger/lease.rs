@@ -217,9 +217,9 @@ impl Ledger {
             let slot = &self.slots[index as usize];
             let link = slot.by_key;
             if slot.state == State::Idle {
-                match now >= slot.expires && self.expire(index, now) {
-                    false => return Some(index),
-                    true => {}
+                let expired = now >= slot.expires && self.expire(index, now);
+                if !expired {
+                    return Some(index);
                 }
             }
             index = if lifo { link.prev } else { link.next };

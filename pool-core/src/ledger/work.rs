@@ -106,7 +106,7 @@ impl Ledger {
             Ok(()) => {
                 slot.recycles += 1;
                 slot.known_good = now;
-                let check = every.is_some_and(|every| slot.recycles % every == 0);
+                let check = every.is_some_and(|every| slot.recycles.is_multiple_of(every));
                 self.counters.recycled += 1;
                 match self.unfit(index, now) {
                     Some(reason) => self.destroy(index, reason),

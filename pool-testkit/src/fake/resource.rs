@@ -9,7 +9,7 @@ use poolyard_core::ResourceId;
 use super::Shared;
 use crate::script::Method;
 
-/// A resource of a [`FakeManager`].
+/// A resource of a [`FakeManager`](super::FakeManager).
 ///
 /// It knows who it is, and keeps marks that its users leave and that recycling removes.
 pub struct FakeResource<K = u32> {

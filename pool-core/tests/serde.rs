@@ -1,0 +1,66 @@
+//! The configuration comes from files.
+#![cfg(feature = "serde")]
+
+use std::time::Duration;
+
+use poolyard_core::{PoolConfig, ReuseOrder, UNLIMITED};
+
+#[test]
+fn a_configuration_comes_from_toml_and_keeps_its_defaults() {
+    let text = r#"
+        name = "sandboxes"
+        max_total = 8
+        max_waiters = "unlimited"
+        max_per_key = "auto"
+        max_idle = 4
+        order = "fifo"
+        create_timeout = "1m 30s"
+        idle_timeout = "never"
+        check_every_recycles = "never"
+        lifetime_jitter = 0.2
+    "#;
+    let config: PoolConfig = toml::from_str(text).unwrap();
+    let expected = PoolConfig {
+        name: "sandboxes".into(),
+        max_total: 8,
+        max_waiters: UNLIMITED,
+        max_idle: Some(4),
+        order: ReuseOrder::Fifo,
+        create_timeout: Duration::from_secs(90),
+        idle_timeout: None,
+        check_every_recycles: None,
+        lifetime_jitter: 0.2,
+        ..PoolConfig::default()
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn a_configuration_comes_from_yaml() {
+    let config: PoolConfig = serde_yaml_ng::from_str("max_total: unlimited\nmax_lifetime: 2h\n").unwrap();
+    assert_eq!(config.max_total, UNLIMITED);
+    assert_eq!(config.max_lifetime, Some(Duration::from_secs(7200)));
+}
+
+#[test]
+fn an_unknown_field_is_an_error_that_names_it() {
+    let error = toml::from_str::<PoolConfig>("max_totl = 8").unwrap_err().to_string();
+    assert!(error.contains("max_totl"), "{error}");
+}
+
+#[test]
+fn an_unknown_word_is_an_error_that_names_what_is_known() {
+    let error = toml::from_str::<PoolConfig>("max_total = \"lots\"").unwrap_err().to_string();
+    assert!(error.contains("lots") && error.contains("unlimited"), "{error}");
+    let error = toml::from_str::<PoolConfig>("max_total = -1").unwrap_err().to_string();
+    assert!(error.contains("-1"), "{error}");
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let config = PoolConfig { max_total: UNLIMITED, wait_timeout: None, ..PoolConfig::default() };
+    let yaml = serde_yaml_ng::to_string(&config).unwrap();
+    assert_eq!(serde_yaml_ng::from_str::<PoolConfig>(&yaml).unwrap(), config);
+    let toml = toml::to_string(&config).unwrap();
+    assert_eq!(toml::from_str::<PoolConfig>(&toml).unwrap(), config);
+}
