@@ -71,7 +71,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
             return Err(AcquireError::Forked);
         }
         let hash = self.hasher.hash_one(key);
-        let cost = self.manager.cost(key).max(1);
+        let cost = self.cost(key).map_err(AcquireError::CreatePanicked)?;
         let owned = Arc::new(key.clone());
         let now = self.clock.fine();
         let own = options.deadline.map(|deadline| self.clock.at(deadline));

@@ -52,6 +52,10 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
     /// Starts the driver where there is none. `on_thread`: on a thread of its own, if there is no
     /// runtime. Returns whether one is alive.
     pub(crate) fn start_driver(self: &Arc<Self>, on_thread: bool) -> bool {
+        if self.is_forked() {
+            // The parent's driver does the work; this process must not touch the resources.
+            return true;
+        }
         if let Placement::Runtime(handle) = &self.placement
             && self.start_on(handle)
         {
@@ -224,7 +228,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Drop for S
         drop(inner);
         drop(old);
         after.carry_out();
-        if shared.handles.load(Ordering::Acquire) == 0 {
+        if shared.handles.load(Ordering::Acquire) == 0 && !shared.is_forked() {
             shared.end_without_driver();
         }
     }

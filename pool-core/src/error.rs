@@ -275,6 +275,8 @@ pub enum InsertErrorKind {
     Closed,
     /// There is no room within the limits.
     NoRoom,
+    /// The manager panicked when it was asked what the resource costs.
+    Panicked,
     /// The process was forked after the pool was made.
     Forked,
 }
@@ -284,6 +286,7 @@ impl<R> fmt::Display for InsertError<R> {
         f.write_str(match self.kind {
             InsertErrorKind::Closed => "the pool is closed and takes no resource",
             InsertErrorKind::NoRoom => "there is no room for the resource within the pool's limits",
+            InsertErrorKind::Panicked => "the manager panicked when it was asked what the resource costs",
             InsertErrorKind::Forked => {
                 "the process was forked after the pool was made; make a new pool in the child"
             }

@@ -93,7 +93,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Task<M, O,
     /// How long to pause before the next attempt; `None`: the error is final.
     fn pause(&self, error: &M::Error) -> Option<Duration> {
         let shared = self.claim.shared();
-        let pause = contained(|| shared.manager.retry(error, self.cx.attempt)).ok()??;
+        let pause = shared.ask("retry", |manager| manager.retry(error, self.cx.attempt)).ok()??;
         let pause = pause.mul_f64(1.0 + 0.2 * roll());
         let in_time = now() + pause < self.cx.deadline;
         let text = Arc::from(chain(error));
@@ -225,6 +225,19 @@ fn roll() -> f64 {
 }
 
 impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, O, S> {
+    /// A call of one of the manager's synchronous methods; the message of its panic.
+    pub(crate) fn ask<T>(&self, method: &'static str, call: impl FnOnce(&M) -> T) -> Result<T, String> {
+        contained(|| call(&self.manager)).inspect_err(|panic| {
+            tracing::error!(method, %panic, "poolyard: the manager panicked");
+            self.state.lock().ledger.counters.panicked_calls += 1;
+        })
+    }
+
+    /// What a resource of `key` costs; the message of a panic.
+    pub(crate) fn cost(&self, key: &M::Key) -> Result<u64, String> {
+        self.ask("cost", |manager| manager.cost(key).max(1))
+    }
+
     /// Counts a call that did not come to its own end.
     fn note_call<E>(&self, called: &Called<Result<(), E>>) {
         match called {
@@ -288,7 +301,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Claim<M, O
     fn created(mut self, resource: M::Resource, key: Arc<M::Key>, config: &PoolConfig, start: Instant) {
         let shared = self.shared();
         let took = now() - start;
-        let description = contained(|| shared.manager.describe(&resource)).unwrap_or_default();
+        let description = shared.ask("describe", |manager| manager.describe(&resource)).unwrap_or_default();
         self.held = Some(new_held(self.id, key, resource));
         tracing::debug!(id = %self.id, ?took, %description, "poolyard: created");
         _ = contained(|| shared.observer.created(self.id, took));

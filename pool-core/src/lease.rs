@@ -132,6 +132,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
             Ok(Reuse::Broken) => Verdict::Destroy(Reason::Broken),
             Err(panic) => {
                 tracing::error!(id = %held.meta.id, %panic, "poolyard: reuse panicked");
+                shared.state.lock().ledger.counters.panicked_calls += 1;
                 Verdict::Destroy(Reason::Panicked)
             }
         }

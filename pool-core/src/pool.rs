@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use crate::acquire::{Acquire, Acquiring};
 use crate::builder::Builder;
-use crate::call::contained;
 use crate::config::{ConfigError, PoolConfig};
 use crate::context::Gone;
 use crate::error::{AcquireError, CreateFailure, InsertError, InsertErrorKind, TryAcquireError};
@@ -151,8 +150,10 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
         }
         let hash = shared.hasher.hash_one(key);
         let owned = Arc::new(key.clone());
-        let cost = shared.manager.cost(key).max(1);
-        let description = contained(|| shared.manager.describe(&resource)).unwrap_or_default();
+        let Ok(cost) = shared.cost(key) else {
+            return Err(InsertError { resource, kind: InsertErrorKind::Panicked });
+        };
+        let description = shared.ask("describe", |manager| manager.describe(&resource)).unwrap_or_default();
         // Stays out here until it is parked, so that nothing drops it under the lock.
         let mut held =
             Some(crate::job::new_held::<M>(ResourceId::standalone(0), Arc::clone(&owned), resource));
@@ -196,9 +197,15 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
         let shared = &self.shared;
         let hash = shared.hasher.hash_one(key);
         let owned = Arc::new(key.clone());
-        let cost = shared.manager.cost(key).max(1);
-        let now = shared.clock.fine();
         let most = u32::try_from(wanted).unwrap_or(u32::MAX).min(crate::meta::SLOTS);
+        if shared.is_forked() {
+            return WarmReport::all_failed(most, || CreateFailure::Interrupted);
+        }
+        let cost = match shared.cost(key) {
+            Ok(cost) => cost,
+            Err(panic) => return WarmReport::all_failed(most, || CreateFailure::Panicked(panic.clone())),
+        };
+        let now = shared.clock.fine();
         let call = shared.event(|inner| {
             if inner.ledger.gate() == Gate::Closed {
                 let call = inner.warm_calls.begin(most as usize);
@@ -353,13 +360,17 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     /// destroyed now, leased ones when they come back. Waits up to `patience` for all of that and
     /// reports what is left; the pool goes on to end the rest in the background.
     ///
-    /// Closing twice is harmless: the second call only waits.
+    /// Closing twice is harmless: the second call only waits. In a child of `fork`, closing does
+    /// nothing and reports nothing: what is in the pool belongs to the parent.
     ///
     /// # Cancel safety
     ///
     /// The pool is closed from the first poll on; a dropped future only does not report.
     pub async fn close(&self, patience: Duration) -> CloseReport<M::Key> {
         let shared = &self.shared;
+        if shared.is_forked() {
+            return CloseReport { left: Vec::new(), abandoned: 0, destroyed: 0 };
+        }
         let now = shared.clock.fine();
         shared.event(|inner| inner.ledger.close(now));
         if !shared.state.lock().ledger.is_drained() && shared.start_driver(true) {
@@ -442,7 +453,11 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Clone for 
 impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Drop for Pool<M, O, S> {
     fn drop(&mut self) {
         let last = self.shared.handles.fetch_sub(1, Ordering::AcqRel) == 1;
-        if last && !self.shared.is_forked() {
+        if self.shared.is_forked() {
+            // What is in the pool belongs to the parent: nothing of it may be dropped here.
+            return std::mem::forget(Arc::clone(&self.shared));
+        }
+        if last {
             let now = self.shared.clock.fine();
             self.shared.event(|inner| inner.ledger.close(now));
         }

@@ -139,6 +139,8 @@ impl<M: Manager> Inner<M> {
 
     fn resource_info(&self, slot: &Slot, now: Time) -> ResourceInfo<Arc<M::Key>> {
         let leased = slot.state == State::Leased;
+        // Until its own is there, the note is that of the slot's last resource.
+        let described = slot.state != State::Creating;
         let note = self.notes.get(slot.id.slot() as usize);
         ResourceInfo {
             id: slot.id,
@@ -162,7 +164,7 @@ impl<M: Manager> Inner<M> {
             recycles: slot.recycles,
             generation: slot.generation,
             gone: slot.gone,
-            description: note.and_then(|note| note.description.clone()),
+            description: described.then(|| note?.description.clone()).flatten(),
         }
     }
 

@@ -17,6 +17,13 @@ pub struct WarmReport<E> {
     pub failures: Vec<CreateFailure<E>>,
 }
 
+impl<E> WarmReport<E> {
+    pub(crate) fn all_failed(wanted: u32, failure: impl Fn() -> CreateFailure<E>) -> Self {
+        let failures = (0..wanted).map(|_| failure()).collect();
+        WarmReport { inserted: 0, already_there: 0, failures }
+    }
+}
+
 struct WarmCall<E> {
     missing: usize,
     report: WarmReport<E>,
