@@ -181,7 +181,7 @@ async fn a_file_is_not_copied_in_through_a_link() {
 #[tokio::test]
 async fn what_a_command_leaves_running_is_killed_unless_it_is_to_stay() {
     let Some(ns) = backend("background") else { return };
-    let script = "setsid sleep 1000 >/dev/null 2>&1 & echo started";
+    let script = "setsid sleep 1000 >/dev/null 2>&1 & until grep -q sleep /proc/$!/comm; do :; done";
     let count = "grep -l sleep /proc/[0-9]*/comm 2>/dev/null | wc -l";
     let killing = sandbox(&ns).await;
     shell(&killing, script).await;
