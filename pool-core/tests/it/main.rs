@@ -1,15 +1,30 @@
 //! The promises of the pool, one test each, named after the promise.
 //!
 //! One room per topic. Where time matters it is paused, and gates stand where a sleep would; real
-//! threads and real runtimes serve where the promise is about those.
+//! threads and real runtimes serve where the promise is about those. The recorded history of many
+//! threads is judged in the test-kit, whose checker it also tests.
 
 mod common;
 
+mod admin;
+mod blocking;
+mod by_hand;
+mod cancel;
 mod checks;
+mod close;
 mod create;
+mod deadline;
+mod erased;
+mod errors;
 mod expiry;
 mod fairness;
+mod fork;
 mod gone;
 mod limits;
 mod lru;
+mod observer;
+mod panic;
 mod recycle;
+mod runtimes;
+mod snapshot;
+mod warm;
