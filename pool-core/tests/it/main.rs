@@ -6,11 +6,11 @@
 
 mod common;
 
+mod adapters;
 mod admin;
 mod blocking;
 mod by_hand;
 mod cancel;
-mod adapters;
 mod checks;
 mod close;
 mod create;
