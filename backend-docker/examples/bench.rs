@@ -47,7 +47,7 @@ impl Rows {
         println!(
             r#"{{"bench": "cold_acquire_exec", "subject": "testcontainers", "unit": "us", "p50": null, "p99": null, "n": 0, "note": "missing: not a dependency of this program"}}"#
         );
-        for ((bench, subject), _) in &self.0 {
+        for (bench, subject) in self.0.keys() {
             let [p50, p99] = [0.5, 0.99].map(|q| self.quantile(bench, subject, q));
             println!("{bench:24} {subject:10} p50 {p50:10.1} us   p99 {p99:10.1} us");
         }

@@ -186,11 +186,11 @@ impl Request {
         let mut route =
             Route { control: sender, outputs: [None, None], input: None, exceeded: exceeded.clone() };
         let mut receivers = [None, None];
-        for stream in 0..outputs {
+        for (output, received) in route.outputs.iter_mut().zip(&mut receivers).take(outputs) {
             let (pieces, receiver) = mpsc::unbounded_channel();
             let window = Arc::new(AtomicI64::new(window));
-            route.outputs[stream] = Some(Output { pieces, window: window.clone(), limit: output_limit });
-            receivers[stream] = Some((receiver, window));
+            *output = Some(Output { pieces, window: window.clone(), limit: output_limit });
+            *received = Some((receiver, window));
         }
         let room = matches!(kind, wire::SPAWN | wire::PUT).then(Room::new);
         route.input = room.clone();

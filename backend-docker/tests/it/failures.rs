@@ -13,7 +13,7 @@ async fn works(container: &Lease<DockerManager>) -> bool {
 }
 
 fn live(pool: &ContainerPool) -> usize {
-    pool.snapshot().counts.live() as usize
+    pool.snapshot().counts.live()
 }
 
 /// An idle container in a pool, and its id.
