@@ -42,13 +42,17 @@ struct State<P: Protocol> {
 struct Open<R> {
     parts: Option<R>,
     /// `None` once its caller has gone: the answer still has to come before the id is free.
-    reply: Option<oneshot::Sender<Result<R, Cause>>>,
+    reply: Option<oneshot::Sender<Answer<R>>>,
     deadline: Deadline,
     /// Since when nobody waits for it.
     abandoned: Option<Instant>,
     /// Its place among the worker's calls, free when the answer has come.
-    _place: Place,
+    place: Place,
 }
+
+/// An answer, and the call's place: free as soon as the caller has the answer, so that whoever knows
+/// of an answer finds the place free, and the next call does not come between the two.
+type Answer<R> = (Result<R, Cause>, Option<Place>);
 
 /// What a call takes up until it is answered, whether or not its caller still waits.
 pub(crate) type Place = Box<dyn Send>;
@@ -96,8 +100,8 @@ impl<P: Protocol> Shared<P> {
         loop {
             let late = tokio::time::timeout_at(at.into(), &mut answer);
             match late.await {
-                Ok(Ok(Ok(response))) => return Ok(response),
-                Ok(Ok(Err(cause))) => return Err(failed(Phase::Wait, cause)),
+                Ok(Ok((Ok(response), _place))) => return Ok(response),
+                Ok(Ok((Err(cause), _place))) => return Err(failed(Phase::Wait, cause)),
                 Ok(Err(_)) => return Err(failed(Phase::Wait, Cause::NotAccepted)),
                 Err(_) => match self.extended(open.id) {
                     Some(later) if later > at => at = later,
@@ -112,7 +116,7 @@ impl<P: Protocol> Shared<P> {
         request: &P::Request,
         deadline: Deadline,
         place: Place,
-    ) -> Result<(u32, oneshot::Receiver<Result<P::Response, Cause>>), Cause> {
+    ) -> Result<(u32, oneshot::Receiver<Answer<P::Response>>), Cause> {
         let (reply, answer) = oneshot::channel();
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -124,9 +128,7 @@ impl<P: Protocol> Shared<P> {
         }
         let id = state.free_id();
         state.protocol.encode(id, request, &mut state.output).map_err(Cause::Refused)?;
-        state
-            .open
-            .insert(id, Open { parts: None, reply: Some(reply), deadline, abandoned: None, _place: place });
+        state.open.insert(id, Open { parts: None, reply: Some(reply), deadline, abandoned: None, place });
         // The driver sees everything that was added until it runs.
         if let Some(driver) = state.driver.take() {
             driver.wake();
@@ -197,7 +199,7 @@ impl<P: Protocol> Shared<P> {
         worker.count_call();
         if let (Some(reply), Some(answer)) = (open.reply, answer) {
             // A caller that has gone meanwhile does not mind.
-            let _ = reply.send(answer);
+            let _ = reply.send((answer, Some(open.place)));
         }
         Ok(())
     }
@@ -209,7 +211,7 @@ impl<P: Protocol> Shared<P> {
             std::mem::take(&mut state.open)
         };
         for reply in open.into_values().filter_map(|open| open.reply) {
-            let _ = reply.send(Err(cause.clone()));
+            let _ = reply.send((Err(cause.clone()), None));
         }
     }
 }
