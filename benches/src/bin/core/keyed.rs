@@ -50,7 +50,7 @@ impl Key for String {
     const SUFFIX: &'static str = "/string";
 
     fn nth(number: usize) -> String {
-        format!("https://upstream-{number:08}:8443")
+        format!("https://upstream-{number:09}:8443")
     }
 }
 
@@ -206,4 +206,14 @@ fn known<K: Key, P: KeyedPool<K>>(runtime: &Runtime, keys: &Arc<Vec<K>>) -> Heap
     let heap = heap::stop();
     drop(pool);
     heap
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_keys_have_the_length_that_the_table_says() {
+        assert_eq!([0, 99_999].map(|number| String::nth(number).len()), [31, 31]);
+    }
 }
