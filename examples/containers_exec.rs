@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for user in ["ada", "brian", "grace"] {
         let begin = Instant::now();
         let container = pool.acquire(&sandbox).await?;
-        let script = format!("ls /work | wc -l; echo {user} > /work/secret; echo hello {user}");
+        let script = format!("ls /box | wc -l; echo {user} > /box/secret; echo hello {user}");
         let command = Command::shell(script).inherit_env().limits(limits.clone());
         let outcome = container.exec(&command).await?;
         println!("{:?} after {:?}: {}", outcome.verdict, begin.elapsed(), outcome.stdout.text().trim());

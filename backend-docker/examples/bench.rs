@@ -56,7 +56,7 @@ impl Rows {
 
 /// The same container as `ContainerSpec::sandbox` makes, without an agent.
 fn body() -> ContainerCreateBody {
-    let tmpfs = ["/tmp", "/work"].map(|path| (path.to_owned(), "rw,nosuid,nodev,size=64m".to_owned()));
+    let tmpfs = ["/tmp", "/box"].map(|path| (path.to_owned(), "rw,nosuid,nodev,size=64m".to_owned()));
     ContainerCreateBody {
         image: Some(IMAGE.into()),
         entrypoint: Some(vec!["/bin/sleep".into(), "1000".into()]),
@@ -125,7 +125,7 @@ async fn warm(pool: &Pool<DockerManager>, spec: &ContainerSpec, rows: &mut Rows)
         assert!(lease.exec(&command).await?.success());
         rows.add("exec/agent", "poolyard", exec);
         // Dirt, as for every strategy: twelve files and a process.
-        let dirt = Command::shell("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo x > /work/$i; done")
+        let dirt = Command::shell("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo x > /box/$i; done")
             .env("PATH", "/bin");
         lease.exec(&dirt).await?;
         let reset = Instant::now();

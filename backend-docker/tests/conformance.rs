@@ -61,22 +61,22 @@ impl Harness for Docker {
 
     async fn works(&self, key: &ContainerSpec, container: &mut Container) -> bool {
         let tenant = if *key == self.spec("one") { "one\n" } else { "two\n" };
-        shell(container, "echo x > /work/x && rm /work/x && echo $TENANT").await.as_deref() == Some(tenant)
+        shell(container, "echo x > /box/x && rm /box/x && echo $TENANT").await.as_deref() == Some(tenant)
     }
 
     async fn dirty(&self, container: &mut Container, mark: u32) {
         let script = match mark % 5 {
             0 => format!("echo {mark} > /tmp/mark-{mark}"),
-            1 => format!("mkdir -p /work/mark-{mark}/deep && ln -s / /work/mark-{mark}/deep/link"),
+            1 => format!("mkdir -p /box/mark-{mark}/deep && ln -s / /box/mark-{mark}/deep/link"),
             2 => format!("echo {mark} > /dev/shm/mark-{mark}"),
             3 => format!("mkfifo /tmp/mark-{mark}"),
-            _ => format!("echo > \"/work/a name with mark-{mark}\""),
+            _ => format!("echo > \"/box/a name with mark-{mark}\""),
         };
         shell(container, &script).await.expect("the mark can be left");
     }
 
     async fn is_dirty(&self, container: &mut Container, mark: u32) -> bool {
-        let script = format!("find /tmp /work /dev/shm -name '*mark-{mark}' | grep -q . ; echo $?");
+        let script = format!("find /tmp /box /dev/shm -name '*mark-{mark}' | grep -q . ; echo $?");
         shell(container, &script).await.as_deref() != Some("1\n")
     }
 

@@ -52,11 +52,11 @@ start_engine() {
 import_image() {
   api http://d/images/poolyard-test:1/json >/dev/null 2>&1 && return
   local root; root=$(mktemp -d)
-  mkdir -p "$root"/{bin,tmp,work,etc,dev,proc,sys,run,var/tmp}
-  chmod 1777 "$root/tmp" "$root/work" "$root/var/tmp"
+  mkdir -p "$root"/{bin,tmp,box,etc,dev,proc,sys,run,var/tmp}
+  chmod 1777 "$root/tmp" "$root/box" "$root/var/tmp"
   cp "$(command -v busybox)" "$root/bin/busybox"
   for applet in $("$root/bin/busybox" --list); do [ -e "$root/bin/$applet" ] || ln -s busybox "$root/bin/$applet"; done
-  printf 'root:x:0:0:root:/:/bin/sh\nuser:x:1000:1000:user:/work:/bin/sh\n' >"$root/etc/passwd"
+  printf 'root:x:0:0:root:/:/bin/sh\nuser:x:1000:1000:user:/box:/bin/sh\n' >"$root/etc/passwd"
   printf 'root:x:0:\nuser:x:1000:\nextra:x:1001:user\n' >"$root/etc/group"
   tar -C "$root" -c . | api -X POST -H 'Content-Type: application/x-tar' -T - \
     'http://d/images/create?fromSrc=-&repo=poolyard-test&tag=1&changes=ENV%20PATH%3D%2Fbin&changes=CMD%20%5B%22%2Fbin%2Fsh%22%5D' >/dev/null

@@ -59,7 +59,7 @@ impl<'a> Init<'a> {
         }
         const DIRECTORY_PATH: u32 = 0o12_200_000;
         let area = |name| sys::open_beneath(writable, name, DIRECTORY_PATH, 0).at(Stage::MountWritable);
-        let (work, tmp) = (area(c"work")?, area(c"tmp")?);
+        let (work, tmp) = (area(c"box")?, area(c"tmp")?);
         sys::close(writable);
         sys::set_signal_mask(CHILD_SIGNAL);
         let signals = sys::signalfd(CHILD_SIGNAL).at(Stage::CloneRunner)?;
@@ -200,13 +200,13 @@ fn report_exit(host: i32, index: u32, status: i32, usage: &Rusage) {
 fn mount_writable(plan: &Plan<'_>) -> sys::Result<i32> {
     let options = [(c"mode", c"0755"), (c"size", plan.bytes), (c"nr_inodes", plan.inodes)];
     let tree = sys::new_mount(c"tmpfs", &options, sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV)?;
-    for (name, mode) in [(c"tmp", 0o1777), (c"shm", 0o1777), (c"work", 0o755)] {
+    for (name, mode) in [(c"tmp", 0o1777), (c"shm", 0o1777), (c"box", 0o755)] {
         sys::mkdirat(tree, name, mode)?;
     }
-    sys::fchownat(tree, c"work", plan.uid, plan.gid)?;
+    sys::fchownat(tree, c"box", plan.uid, plan.gid)?;
     // Its own root ends up below the view of `tmp`, where nobody reaches it.
     sys::move_mount(tree, sys::AT_FDCWD, c"/tmp")?;
-    for (from, to) in [(c"/tmp/work", c"/work"), (c"/tmp/shm", c"/dev/shm"), (c"/tmp/tmp", c"/tmp")] {
+    for (from, to) in [(c"/tmp/box", c"/box"), (c"/tmp/shm", c"/dev/shm"), (c"/tmp/tmp", c"/tmp")] {
         sys::mount(from, to, c"", BIND, c"")?;
     }
     Ok(tree)

@@ -41,7 +41,7 @@ const DEV_LINKS: [(&CStr, &CStr); 5] = [
 ];
 
 /// Directories that every root has, whatever its base.
-const PLACES: [&CStr; 4] = [c"proc", c"dev", c"tmp", c"work"];
+const PLACES: [&CStr; 4] = [c"proc", c"dev", c"tmp", c"box"];
 
 /// A detached /dev with device nodes of its own, so that not even their locks are shared. Only root
 /// outside can make one; others show the host's nodes.

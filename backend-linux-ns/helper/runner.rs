@@ -39,7 +39,7 @@ fn arm(plan: &Plan<'_>, host: i32, procs: &[i32], init: Option<i32>) -> Result<(
     }
     sys::unshare(ns::CGROUP).at(Stage::CgroupNamespace)?;
     let ends = keep_only(host, init).at(Stage::MapFds)?;
-    sys::chdir(c"/work").at(Stage::WorkingDirectory)?;
+    sys::chdir(c"/box").at(Stage::WorkingDirectory)?;
     empty_stdin().at(Stage::MapFds)?;
     drop_privileges(plan)?;
     Ok(ends)

@@ -36,13 +36,13 @@ fn locate(path: &[u8]) -> Result<(u8, CString), Error> {
         let rest = path.strip_prefix(directory.as_bytes())?;
         rest.strip_prefix(b"/")
     };
-    let (area, rest) = match (inside("/work"), inside("/tmp")) {
+    let (area, rest) = match (inside("/box"), inside("/tmp")) {
         (Some(rest), _) => (place::WORK, rest),
         (_, Some(rest)) => (place::TMP, rest),
         _ if !path.starts_with(b"/") => (place::WORK, path),
         _ => {
             let error = Error::system(Stage::Files, io::ErrorKind::ReadOnlyFilesystem.into());
-            return Err(error.about("only /work and /tmp are writable"));
+            return Err(error.about("only /box and /tmp are writable"));
         }
     };
     let rest =
@@ -54,7 +54,7 @@ pub(crate) async fn copy_in(lease: &Lease, file: &FileIn) -> Result<(), ExecErro
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| {
         let path = String::from_utf8_lossy(&file.path);
         let message = format!(
-            "`{path}` cannot be put in place: {source}; files can lie in /work and /tmp, below directories"
+            "`{path}` cannot be put in place: {source}; files can lie in /box and /tmp, below directories"
         );
         ExecError::new(poolyard_exec::Stage::CopyIn, ErrorKind::CopyInFailed, message).with_source(source)
     };
@@ -120,9 +120,9 @@ mod tests {
         let located =
             |path: &str| locate(path.as_bytes()).map(|(area, rest)| (area, rest.into_string().unwrap()));
         assert_eq!(located("a/b").unwrap(), (place::WORK, "a/b".into()));
-        assert_eq!(located("/work/a").unwrap(), (place::WORK, "a".into()));
+        assert_eq!(located("/box/a").unwrap(), (place::WORK, "a".into()));
         assert_eq!(located("/tmp/a").unwrap(), (place::TMP, "a".into()));
-        for outside in ["/etc/passwd", "/", "/workshop/a", "/tmpx"] {
+        for outside in ["/etc/passwd", "/", "/boxes/a", "/tmpx"] {
             assert_eq!(located(outside).unwrap_err().stage(), Stage::Files, "{outside}");
         }
     }

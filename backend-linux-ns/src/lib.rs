@@ -19,7 +19,7 @@
 //!
 //! What is slow to make is made once per sandbox and pooled: the user and network namespaces, the mount
 //! skeleton, the cgroup with its open files, the filter. What is cheap is made anew for every lease: pid,
-//! mount, ipc, uts and cgroup namespaces, /tmp, /work, /dev/shm, terminals, /proc. That is faster than
+//! mount, ipc, uts and cgroup namespaces, /tmp, /box, /dev/shm, terminals, /proc. That is faster than
 //! resetting, and it is provably clean: nothing of a lease can outlive its namespaces.
 //!
 //! ```text

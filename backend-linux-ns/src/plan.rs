@@ -119,7 +119,7 @@ fn host_system(root: &mut Root, network: bool) -> Result<(), Error> {
     Ok(())
 }
 
-const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\nuser:x:1000:1000:user:/work:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
+const PASSWD: &str = "root:x:0:0:root:/:/bin/sh\nuser:x:1000:1000:user:/box:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
 const GROUP: &str = "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
@@ -172,7 +172,7 @@ fn clean(target: &str) -> Result<String, Error> {
     let plain = path.components().all(|component| matches!(component, Component::Normal(_)));
     let first = path.components().next().map(|component| component.as_os_str().as_bytes());
     match first {
-        Some(b"proc" | b"dev" | b"tmp" | b"work") => {
+        Some(b"proc" | b"dev" | b"tmp" | b"box") => {
             Err(invalid(format!("shows something at `/{}`, which the sandbox needs itself", path.display())))
         }
         Some(_) if plain && path.as_os_str().len() < 200 => Ok(path.to_string_lossy().into_owned()),

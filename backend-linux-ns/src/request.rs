@@ -165,11 +165,11 @@ mod tests {
             .env("Y", "1")
             .env("X", "new")
             .env("PATH", "/p:/q");
-        let words = Words::of(&command, b"/work");
+        let words = Words::of(&command, b"/box");
         assert_eq!(table(&words, 0), ["/p/a", "/q/a"]);
         assert_eq!(table(&words, words.argv), ["a", "b", ""]);
         assert_eq!(table(&words, words.envp), ["Y=1", "X=new", "PATH=/p:/q"]);
-        assert_eq!(text(&words, words.cwd as usize), "/work");
+        assert_eq!(text(&words, words.cwd as usize), "/box");
         assert_eq!(words.bytes.last(), Some(&0));
     }
 

@@ -21,7 +21,7 @@ use crate::reactor::register;
 use crate::spec::{Inner, SandboxSpec};
 
 /// The directory that commands start in.
-pub(crate) const WORK_DIR: &str = "/work";
+pub(crate) const WORK_DIR: &str = "/box";
 
 /// A sandbox: namespaces, a root, a cgroup, and a program that waits to become your command.
 ///
@@ -171,7 +171,7 @@ impl Sandbox {
     }
 
     /// Opens a file of the sandbox for reading. No link is followed, on no part of the path; the path is
-    /// absolute in /work or /tmp, or relative to /work.
+    /// absolute in /box or /tmp, or relative to /box.
     ///
     /// # Errors
     ///

@@ -114,7 +114,7 @@ impl Harness for World {
 
 /// How to leave a mark, and how to find it.
 const DIRTY: [(&str, &str); 6] = [
-    ("echo mark > /work/mark", "test -e /work/mark && echo found"),
+    ("echo mark > /box/mark", "test -e /box/mark && echo found"),
     ("echo mark > /tmp/mark", "test -e /tmp/mark && echo found"),
     ("echo mark > /dev/shm/mark", "test -e /dev/shm/mark && echo found"),
     ("ipcmk -Q", "test $(wc -l < /proc/sysvipc/msg) -gt 1 && echo found"),

@@ -16,7 +16,7 @@ use crate::limits::Limits;
 /// ```
 /// use poolyard_exec::{Enforcement, Limit, LimitValue, Limits, Support};
 ///
-/// let support = Support::new("/work")
+/// let support = Support::new("/box")
 ///     .per_command([Limit::WallTime, Limit::Output])
 ///     .per_resource([Limit::Memory])
 ///     .unsupported([Limit::Swap], "the kernel does not account swap; boot with swapaccount=1")
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn what_is_not_mentioned_is_refused_by_name() {
-        let support = Support::new("/work");
+        let support = Support::new("/box");
         let error = Limits::new().memory(1).refuse_unsupported(&support).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnsupportedLimit(Limit::Memory));
         assert!(error.to_string().contains("`memory`"), "{error}");
@@ -240,14 +240,14 @@ mod tests {
 
     #[test]
     fn a_reason_reaches_the_user() {
-        let support = Support::new("/work").unsupported([Limit::Swap], "boot with swapaccount=1");
+        let support = Support::new("/box").unsupported([Limit::Swap], "boot with swapaccount=1");
         let error = Limits::new().swap(0).refuse_unsupported(&support).unwrap_err();
         assert!(error.to_string().contains("boot with swapaccount=1"), "{error}");
     }
 
     #[test]
     fn a_per_resource_limit_is_accepted_exactly_when_the_resource_was_made_with_it() {
-        let without = Support::new("/work").per_resource([Limit::Memory]);
+        let without = Support::new("/box").per_resource([Limit::Memory]);
         assert_eq!(refused(&without, Limits::new().memory(5)), ErrorKind::UnsupportedLimit(Limit::Memory));
         let with = without.with_made_with(Limits::new().memory(5));
         assert_eq!(Limits::new().memory(5).refuse_unsupported(&with).unwrap().memory, Some(5));
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn a_per_command_limit_may_be_stricter_than_the_resources_own_but_not_looser() {
         let support =
-            Support::new("/work").per_command([Limit::Memory]).with_made_with(Limits::new().memory(5));
+            Support::new("/box").per_command([Limit::Memory]).with_made_with(Limits::new().memory(5));
         assert_eq!(Limits::new().memory(4).refuse_unsupported(&support).unwrap().memory, Some(4));
         assert_eq!(refused(&support, Limits::new().memory(6)), ErrorKind::UnsupportedLimit(Limit::Memory));
     }
@@ -266,13 +266,13 @@ mod tests {
     #[test]
     fn the_resources_own_limits_hold_for_a_command_that_asks_for_none() {
         let support =
-            Support::new("/work").per_command([Limit::Memory]).with_made_with(Limits::new().memory(5));
+            Support::new("/box").per_command([Limit::Memory]).with_made_with(Limits::new().memory(5));
         assert_eq!(Limits::new().refuse_unsupported(&support).unwrap().memory, Some(5));
     }
 
     #[test]
     fn a_missing_feature_is_refused_by_name() {
-        let support = Support::new("/work").without(Feature::Tty, "there is no pty");
+        let support = Support::new("/box").without(Feature::Tty, "there is no pty");
         let error = support.check(&Command::new("/bin/sh").tty(24, 80)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnsupportedFeature(Feature::Tty));
         assert!(error.to_string().contains("there is no pty"), "{error}");

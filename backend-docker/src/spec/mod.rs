@@ -28,7 +28,7 @@ pub const MIB: u64 = 1 << 20;
 /// Equal specifications share containers. Two starting points:
 ///
 /// - [`sandbox`](ContainerSpec::sandbox): nothing runs in it but commands; no network, read-only
-///   root, `/tmp` and `/work` (where commands start) in memory, no capabilities, no way to gain any;
+///   root, `/tmp` and `/box` (where commands start) in memory, no capabilities, no way to gain any;
 /// - [`service`](ContainerSpec::service): the image's own program runs in it (a database, a
 ///   broker); a network of its own, a writable root, and the few capabilities that such images use
 ///   to change to their user.
@@ -132,7 +132,7 @@ impl ContainerSpec {
             entrypoint: None,
             cmd: None,
             env: Vec::new(),
-            work_dir: Some("/work".into()),
+            work_dir: Some("/box".into()),
             user: None,
             hostname: None,
             memory: None,
@@ -145,7 +145,7 @@ impl ContainerSpec {
             capabilities: Vec::new(),
             new_privileges: false,
             read_only: true,
-            tmpfs: vec![Tmpfs::new("/tmp", 64 * MIB), Tmpfs::new("/work", 256 * MIB)],
+            tmpfs: vec![Tmpfs::new("/tmp", 64 * MIB), Tmpfs::new("/box", 256 * MIB)],
             mounts: Vec::new(),
             network: Network::Off,
             ports: Vec::new(),

@@ -136,7 +136,7 @@ fn one_pool_serves_twenty_runtimes_that_end_in_any_order() {
                 runtime.block_on(async {
                     let container = pool.acquire(&sandbox()).await.unwrap();
                     let command =
-                        Command::shell(format!("test ! -e /work/x && echo {n} > /work/x; cat /work/x"));
+                        Command::shell(format!("test ! -e /box/x && echo {n} > /box/x; cat /box/x"));
                     let outcome = container.exec(&command.env("PATH", "/bin")).await.unwrap();
                     assert_eq!(outcome.stdout.text(), format!("{n}\n"));
                 });

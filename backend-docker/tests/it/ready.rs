@@ -40,7 +40,7 @@ async fn a_line_of_output_is_waited_for() {
 async fn a_port_counts_when_somebody_listens_inside() {
     let Some(manager) = manager() else { return };
     let pool = pool_of(&manager, 1);
-    let script = "sleep 0.3; echo hello > /work/f; exec nc -ll -p 7000 -e cat /work/f";
+    let script = "sleep 0.3; echo hello > /box/f; exec nc -ll -p 7000 -e cat /box/f";
     let spec = service(script).publish(Port::tcp(7000)).wait(Wait::Port(7000));
     let container = pool.acquire(&spec).await.unwrap();
     let address = container.addr(7000).unwrap();
@@ -54,7 +54,7 @@ async fn a_port_counts_when_somebody_listens_inside() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_must_be_answered_as_wanted() {
     let script =
-        "mkdir -p /work/www; (sleep 0.3; echo ok > /work/www/health) & exec httpd -f -p 8080 -h /work/www";
+        "mkdir -p /box/www; (sleep 0.3; echo ok > /box/www/health) & exec httpd -f -p 8080 -h /box/www";
     let wait = Wait::http(8080, "/health");
     becomes_ready(service(script).publish(Port::tcp(8080)).wait(wait)).await;
 }
@@ -62,16 +62,16 @@ async fn a_request_must_be_answered_as_wanted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_commands_checks_and_combinations_are_waited_for() {
     let own = Check::new("own", |container| {
-        Box::pin(async move { container.read_file("/work/b", 10).await.map(drop) })
+        Box::pin(async move { container.read_file("/box/b", 10).await.map(drop) })
     });
     let wait = Wait::All(vec![
-        Wait::File("/work/a".into()),
-        Wait::exec(["test", "-e", "/work/b"]),
+        Wait::File("/box/a".into()),
+        Wait::exec(["test", "-e", "/box/b"]),
         Wait::Custom(own),
         Wait::Any(vec![Wait::Port(1), Wait::log("b is there")]),
     ]);
     becomes_ready(
-        service("sleep 0.1; touch /work/a; sleep 0.1; touch /work/b; echo b is there; sleep 1000").wait(wait),
+        service("sleep 0.1; touch /box/a; sleep 0.1; touch /box/b; echo b is there; sleep 1000").wait(wait),
     )
     .await;
 }
@@ -80,8 +80,8 @@ async fn files_commands_checks_and_combinations_are_waited_for() {
 async fn a_program_that_must_end_first_may_end() {
     let Some(manager) = manager() else { return };
     let pool = pool_of(&manager, 1);
-    let container = pool.acquire(&service("echo x > /work/x; exit 0").wait(Wait::Exit(0))).await.unwrap();
-    let outcome = container.exec(&Command::new("/bin/cat").arg("/work/x")).await.unwrap();
+    let container = pool.acquire(&service("echo x > /box/x; exit 0").wait(Wait::Exit(0))).await.unwrap();
+    let outcome = container.exec(&Command::new("/bin/cat").arg("/box/x")).await.unwrap();
     assert_eq!(outcome.stdout.text(), "x\n");
 }
 
@@ -168,8 +168,8 @@ async fn the_command_knows_its_port_before_it_starts() {
 async fn a_container_without_an_agent_becomes_ready_and_runs_commands_through_the_engine() {
     let Some(manager) = manager() else { return };
     let pool = pool_of(&manager, 1);
-    let wait = Wait::All(vec![Wait::log("up"), Wait::exec(["test", "-e", "/work/up"])]);
-    let spec = service("touch /work/up; echo up; sleep 1000").without_agent().wait(wait);
+    let wait = Wait::All(vec![Wait::log("up"), Wait::exec(["test", "-e", "/box/up"])]);
+    let spec = service("touch /box/up; echo up; sleep 1000").without_agent().wait(wait);
     let container = pool.acquire(&spec).await.unwrap();
     let output = container.engine_exec(&["/bin/sh", "-c", "cat; echo err >&2; exit 5"], b"in").await.unwrap();
     assert_eq!((output.code, &output.stdout[..], &output.stderr[..]), (5, &b"in"[..], &b"err\n"[..]));

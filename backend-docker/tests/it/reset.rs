@@ -33,7 +33,7 @@ async fn an_honest_user_leaves_a_container_that_is_used_again() {
     let spec = sandbox().diff_every(1);
     for n in 0..4 {
         let script = format!(
-            "mkdir /work/{n} /tmp/{n}; echo x > /work/{n}/x; echo x > /dev/shm/{n}; sleep 1000 & sleep 0"
+            "mkdir /box/{n} /tmp/{n}; echo x > /box/{n}/x; echo x > /dev/shm/{n}; sleep 1000 & sleep 0"
         );
         assert!(survives(&pool, &spec, &script).await);
     }
@@ -100,14 +100,14 @@ async fn a_hook_cleans_a_service_that_goes_on_running() {
     let counter = calls.clone();
     let hook = Check::new("clean", move |container| {
         counter.fetch_add(1, Ordering::SeqCst);
-        Box::pin(async move { container.write_file("/work/state", b"clean", 0o644).await })
+        Box::pin(async move { container.write_file("/box/state", b"clean", 0o644).await })
     });
     let spec = service("echo up; sleep 1234").reset(Reset::Hook(hook)).wait(Wait::log("up"));
-    let script = "echo dirty > /work/state; setsid sleep 999 >/dev/null 2>&1 &";
+    let script = "echo dirty > /box/state; setsid sleep 999 >/dev/null 2>&1 &";
     assert!(survives(&pool, &spec, script).await);
     let second = pool.acquire(&spec).await.unwrap();
     assert_eq!(calls.load(Ordering::SeqCst), 2);
-    assert_eq!(shell(&second, "cat /work/state; ps | grep -c '[s]leep 1234'").await, "clean1\n");
+    assert_eq!(shell(&second, "cat /box/state; ps | grep -c '[s]leep 1234'").await, "clean1\n");
     assert_eq!(shell(&second, "ps | grep -c '[s]leep 999' || true").await, "0\n");
 }
 
@@ -124,9 +124,9 @@ async fn a_restart_gives_fresh_memory_in_the_same_container() {
     let Some(manager) = manager() else { return };
     let pool = pool_of(&manager, 1);
     let spec = sandbox().network(Network::Loopback).reset(Reset::Restart);
-    assert!(survives(&pool, &spec, "echo x > /work/x").await);
+    assert!(survives(&pool, &spec, "echo x > /box/x").await);
     let second = pool.acquire(&spec).await.unwrap();
-    assert_eq!(shell(&second, "ls /work").await, "");
+    assert_eq!(shell(&second, "ls /box").await, "");
     assert!(!Lease::is_gone(&second));
 }
 
@@ -149,11 +149,11 @@ async fn a_user_without_rights_can_use_and_dirty_and_the_next_finds_nothing() {
     let first = pool.acquire(&spec).await.unwrap();
     let id = first.id().to_owned();
     assert_eq!(shell(&first, "id -u; id -g; id -G").await, "1000\n1000\n1000 1001\n");
-    shell(&first, "mkdir -m 000 /work/closed; touch /tmp/x; echo $HOME").await;
+    shell(&first, "mkdir -m 000 /box/closed; touch /tmp/x; echo $HOME").await;
     let _ = Lease::release(first).await;
     let second = pool.acquire(&spec).await.unwrap();
     assert_eq!(second.id(), id);
-    assert_eq!(shell(&second, "ls /work /tmp").await, "/tmp:\n\n/work:\n");
+    assert_eq!(shell(&second, "ls /box /tmp").await, "/box:\n\n/tmp:\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -246,7 +246,7 @@ async fn a_root_directory_is_the_root() {
     assert_eq!(outcome.kind(), ErrorKind::ProgramNotFound);
     let host = SandboxSpec::builder().root("/").build();
     match ns.sandbox(&host).await {
-        Ok(sandbox) => assert_eq!(printed(&sandbox, "echo $(ls -d /work /bin)").await, "/bin /work"),
+        Ok(sandbox) => assert_eq!(printed(&sandbox, "echo $(ls -d /box /bin)").await, "/bin /box"),
         Err(error) => assert_eq!(error.stage(), Stage::OpenBase, "{error}"),
     }
 }

@@ -97,7 +97,7 @@ async fn disk_bytes_and_inodes_are_bounded_for_the_whole_sandbox() {
     let spec = SandboxSpec::builder().limits(Limits::new().disk_bytes(1 << 20).disk_inodes(10)).build();
     let sandbox = sandbox_of(&ns, &spec).await;
     let bytes =
-        "head -c 600K /dev/zero > /tmp/a && head -c 600K /dev/zero > /work/b; echo $?; rm /tmp/a /work/b";
+        "head -c 600K /dev/zero > /tmp/a && head -c 600K /dev/zero > /box/b; echo $?; rm /tmp/a /box/b";
     let outcome = shell(&sandbox, bytes).await;
     assert!(outcome.stderr.text().contains("No space left"), "{outcome:?}");
     assert_eq!(outcome.stdout.text(), "1\n");

@@ -16,11 +16,11 @@ async fn recycle(ns: &LinuxNs, sandbox: &mut Sandbox) {
 
 /// Everything that a shell can see of its surroundings.
 const SURROUNDINGS: &str = "
-    id; pwd; env; umask; hostname; ls -laR --time-style=+ /work /tmp /dev/shm; cat /proc/self/mounts;
+    id; pwd; env; umask; hostname; ls -laR --time-style=+ /box /tmp /dev/shm; cat /proc/self/mounts;
     cat /proc/self/limits; grep -v -e ctxt -e '^Vm' -e '^Rss' -e '^Cpus' /proc/self/status;
     ls /proc | grep '^[0-9]'; ls -l /proc/self/fd | cut -d' ' -f9- | sed 's/pipe:.*/pipe/';
     cat /proc/sysvipc/*; cat /proc/net/*; cat /proc/self/cgroup; cat /proc/self/oom_score_adj;
-    readlink /proc/self/cwd /proc/self/root; df -i /work | tail -1; cat /proc/self/loginuid 2>&1;
+    readlink /proc/self/cwd /proc/self/root; df -i /box | tail -1; cat /proc/self/loginuid 2>&1;
     cat /proc/self/sched | grep -e policy -e prio; cat /proc/self/timerslack_ns 2>&1; ls -la /dev";
 
 #[tokio::test]
@@ -30,11 +30,11 @@ async fn the_second_user_sees_what_the_first_one_saw() {
     let first = printed(&sandbox, SURROUNDINGS).await;
     assert!(first.lines().count() > 100, "{first}");
     for script in [
-        "echo secret > /work/a; echo secret > /tmp/b; echo secret > /dev/shm/c; mkdir -p /tmp/d/e; chmod 700 /work",
+        "echo secret > /box/a; echo secret > /tmp/b; echo secret > /dev/shm/c; mkdir -p /tmp/d/e; chmod 700 /box",
         "ipcmk -M 4096; ipcmk -Q; ipcmk -S 1",
-        "(setsid sleep 1000 &) ; renice 5 $$; ulimit -n 10; umask 077; touch /dev/null /work /tmp",
+        "(setsid sleep 1000 &) ; renice 5 $$; ulimit -n 10; umask 077; touch /dev/null /box /tmp",
         "exec 9</dev/null; flock 9",
-        "ln -s /etc/passwd /work/l; mkfifo /tmp/p; head -c 1M /dev/zero > /tmp/full; kill -STOP $$",
+        "ln -s /etc/passwd /box/l; mkfifo /tmp/p; head -c 1M /dev/zero > /tmp/full; kill -STOP $$",
     ] {
         let command = Command::shell(script).limits(Limits::new().wall_time(Duration::from_millis(200)));
         sandbox.exec(&command).await.unwrap();
