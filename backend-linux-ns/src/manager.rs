@@ -38,7 +38,7 @@ impl LinuxNs {
     /// Takes a millisecond or two and blocks meanwhile.
     ///
     /// Cgroups that cannot be had are no error here: the limits that need them are refused by name where
-    /// they are asked for. [`probe`](crate::probe) says what is there and what to do about the rest.
+    /// they are asked for. [`probe`](LinuxNs::probe) says what is there and what to do about the rest.
     ///
     /// # Errors
     ///

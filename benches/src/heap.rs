@@ -1,5 +1,5 @@
 //! Counts what a subject takes from the heap. A program that wants figures makes [`Counting`] its
-//! global allocator; outside [`count`] it costs one load per call.
+//! global allocator; outside `count` it costs one load per call.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
