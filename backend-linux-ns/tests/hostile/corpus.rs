@@ -378,7 +378,9 @@ async fn every_attack_succeeds_where_nothing_stops_it() {
             let attempts = control(&ns, &outside, case).await;
             println!("{:2} {}: {}", vector.number, vector.name, attempts.proof());
             let proven = attempts.succeeded.iter().any(|attempt| !attempt.starts_with('('));
-            if !proven && attempts.skipped.is_none() {
+            // What the file system below cannot do says nothing about the sandbox.
+            let impossible = attempts.failed.iter().any(|attempt| attempt.ends_with("(EOPNOTSUPP)"));
+            if !proven && !impossible && attempts.skipped.is_none() {
                 failed.push(format!("{} {}", vector.number, vector.name));
             }
         }

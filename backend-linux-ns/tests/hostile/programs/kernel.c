@@ -57,20 +57,29 @@ static void foreign_calls(int argc, char **argv) {
 #endif
 }
 
+// Opens a file of /proc. One that is covered by a device that holds nothing is as good as none.
+static int uncovered(const char *path, int flags) {
+    struct stat about;
+    int file = open(path, flags | O_NONBLOCK);
+    if (file < 0 || fstat(file, &about) || !S_ISCHR(about.st_mode) || strncmp(path, "/proc", 5)) return file;
+    errno = EACCES;
+    return -1;
+}
+
 // Files through which the kernel is set or asked. Only opened: opening is where it is decided.
 static void kernel_files(int argc, char **argv) {
     const char *written[] = {"/proc/sys/kernel/core_pattern", "/proc/sys/kernel/hostname", "/proc/sys/vm/drop_caches",
         "/proc/sys/kernel/modprobe", "/proc/sysrq-trigger", "/proc/sys/kernel/ns_last_pid",
         "/proc/sys/net/ipv4/ip_forward", "/proc/sys/user/max_user_namespaces", "/sys/kernel/uevent_helper",
         "/sys/power/state", "/proc/self/loginuid", "/proc/irq/default_smp_affinity"};
-    for (unsigned i = 0; i < sizeof written / sizeof *written; i++) TRY(written[i], open(written[i], O_WRONLY));
+    for (unsigned i = 0; i < sizeof written / sizeof *written; i++) TRY(written[i], uncovered(written[i], O_WRONLY));
 }
 
 // What tells about the host, its kernel and its users. The words are texts that only the host should know.
 static void secrets(int argc, char **argv) {
     TRY("dmesg", syscall(SYS_syslog, 3, (char[64]){0}, 64));
     const char *read[] = {"/proc/kcore", "/dev/mem", "/dev/kmsg", "/dev/port"};
-    for (unsigned i = 0; i < sizeof read / sizeof *read; i++) TRY(read[i], open(read[i], O_RDONLY | O_NONBLOCK));
+    for (unsigned i = 0; i < sizeof read / sizeof *read; i++) TRY(read[i], uncovered(read[i], O_RDONLY));
     FILE *symbols = fopen("/proc/kallsyms", "r");
     unsigned long address = 0;
     int known = symbols && fscanf(symbols, "%lx", &address) == 1 && address;
