@@ -14,4 +14,5 @@ mod matrix;
 #[allow(dead_code, unreachable_pub, reason = "only the messages are of interest here")]
 mod protocol;
 mod recycle;
+mod soak;
 mod support;
