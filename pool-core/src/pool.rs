@@ -29,6 +29,13 @@ use crate::warm::WarmReport;
 /// When the last handle is dropped, the pool is closed: idle resources are destroyed in the
 /// background, leased ones when they come back.
 ///
+/// # Fork
+///
+/// A pool belongs to the process that made it. In a child of `fork`, taking, inserting and warming are
+/// refused with an error, and leases and handles that are dropped end nothing. Looking at the pool and
+/// changing it are not for the child: they may block for ever, since a thread of the parent may have held
+/// the lock at the moment of the fork. Make a new pool there.
+///
 /// # Examples
 ///
 /// ```
