@@ -41,7 +41,10 @@ macro_rules! absent {
         }
     };
 }
-#[cfg(all(not(target_os = "linux"), any(feature = "docker", feature = "linux-ns", feature = "process")))]
+#[cfg(all(
+    not(target_os = "linux"),
+    any(feature = "docker", feature = "linux-ns", feature = "process")
+))]
 pub(crate) use absent;
 
 #[cfg(test)]

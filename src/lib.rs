@@ -51,5 +51,8 @@ mod elsewhere {
         "run the program in a Linux virtual machine, such as that of the engine"
     );
 }
-#[cfg(all(not(target_os = "linux"), any(feature = "docker", feature = "linux-ns", feature = "process")))]
+#[cfg(all(
+    not(target_os = "linux"),
+    any(feature = "docker", feature = "linux-ns", feature = "process")
+))]
 pub use elsewhere::*;
