@@ -91,6 +91,8 @@ impl<P: Protocol> ProcessManager<P> {
             _ => ErrorKind::Desynchronised,
         };
         worker.child().kill(Kill::NotReady);
+        // Its place in the pool is free when this returns, so nothing may be left of it then.
+        worker.child().life.buried().await;
         Err(Error::new(Stage::Ready, kind).with_stderr(worker.stderr()))
     }
 }
