@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use parking_lot::Mutex;
 use poolyard_worker::{Scoreboard, word};
-use rustix::process::Signal;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
 
@@ -80,7 +79,7 @@ impl Member {
             stderr: Some(errors.read),
             stderr_tail: spec.stderr_tail,
             lines: None,
-            hard_memory: spec.hard_memory,
+            hard_memory: spec.scale(spec.hard_memory),
         };
         fds::set_nonblocking(&ours).map_err(system)?;
         let control = Arc::new(fds::watch(ours).map_err(system)?);
@@ -149,7 +148,7 @@ impl Member {
         let _untaken = self.untaken.lock();
         self.leaving.store(true, Ordering::Relaxed);
         match self.accept {
-            Accept::Inherit | Accept::ReusePort => self.child.signal(Signal::TERM),
+            Accept::Inherit | Accept::ReusePort => self.child.signal(libc::SIGTERM),
             Accept::Notify | Accept::Pass => drop(self.say(word::QUIT, None)),
         }
     }

@@ -19,7 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::error::{Error, Stage};
 use crate::exit::Death;
-use crate::memory;
+use crate::memory::Scale;
 use crate::spec::WorkerSpec;
 use crate::supervisor::Supervisor;
 use crate::sys::fds;
@@ -340,8 +340,8 @@ async fn keep(inner: Arc<Inner>, slot: usize) {
         old = None;
         inner.install(slot, member.clone(), &mut drains);
         drop(turn);
-        let limits = Limits::new(&spec, member.serial);
-        match inner.outcome(slot, &member, &limits, &mut stopping).await {
+        let mut limits = Limits::new(&spec, member.serial);
+        match inner.outcome(slot, &member, &mut limits, &mut stopping).await {
             Outcome::Died(death) => {
                 inner.buried(slot, &member, death);
                 if member.born.elapsed() < YOUNG {
@@ -372,7 +372,7 @@ enum Outcome {
 struct Limits {
     connections: Option<u64>,
     age: Option<Duration>,
-    memory: Option<u64>,
+    memory: Option<Scale>,
 }
 
 impl Limits {
@@ -381,16 +381,14 @@ impl Limits {
         Self {
             connections: spec.max_calls.map(|calls| calls - (calls as f64 * part) as u64),
             age: spec.max_age.map(|age| age.mul_f64(1.0 - part)),
-            memory: spec.soft_memory,
+            memory: spec.scale(spec.soft_memory),
         }
     }
 
-    fn reached(&self, member: &Member) -> bool {
+    fn reached(&mut self, member: &Member) -> bool {
         self.connections.is_some_and(|max| member.score.calls() >= max)
             || self.age.is_some_and(|max| member.born.elapsed() >= max)
-            || self
-                .memory
-                .is_some_and(|max| memory::resident(member.child.life.pid).is_some_and(|bytes| bytes > max))
+            || self.memory.as_mut().is_some_and(|scale| scale.exceeded(member.child.life.pid))
     }
 }
 
@@ -458,7 +456,7 @@ impl Inner {
         &self,
         slot: usize,
         member: &Member,
-        limits: &Limits,
+        limits: &mut Limits,
         stopping: &mut watch::Receiver<bool>,
     ) -> Outcome {
         let mut died = pin!(member.child.life.died());
