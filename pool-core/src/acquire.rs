@@ -56,7 +56,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
             let slot = inner.ledger.try_acquire(group, now, location).ok_or(TryAcquireError::NoneReady)?;
             Ok(inner.unpark(slot))
         })?;
-        Ok(Lease::new(Arc::clone(self), held, false))
+        Ok(Lease::new(self, held, false))
     }
 
     /// Takes what is ready after all, or a place in the queue.
@@ -95,7 +95,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
         match acquired {
             Acquired::Ready(_) => {
                 let held = held.expect("a ready slot has a resource");
-                Ok(Begun::Ready(Lease::new(Arc::clone(self), held, false)))
+                Ok(Begun::Ready(Lease::new(self, held, false)))
             }
             Acquired::Queued(waiter) => Ok(Begun::Queued(Waiting {
                 shared: self,
@@ -221,7 +221,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Waiting<'_
         let outcome = inner.conclude(self.waiter, fate, now);
         drop(inner);
         Poll::Ready(match outcome {
-            Ok(held) => Ok(Lease::new(Arc::clone(self.shared), held, true)),
+            Ok(held) => Ok(Lease::new(self.shared, held, true)),
             Err(error) => {
                 if let AcquireError::TimedOut { phase, .. } = &error {
                     _ = crate::call::contained(|| self.shared.observer.timed_out(*phase));

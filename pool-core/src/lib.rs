@@ -46,6 +46,7 @@ pub mod adapters;
 pub mod guarantees;
 
 mod acquire;
+mod anchor;
 mod builder;
 mod call;
 mod config;

@@ -3,6 +3,7 @@
 //! Every change goes through [`Shared::event`]: lock, tell the ledger, collect what follows, unlock,
 //! and only then wake, send and drop. Under the lock runs no user code but `Key::eq`.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -70,7 +71,12 @@ pub(crate) struct Inner<M: Manager> {
     pub(crate) recycle_times: Quantile,
     /// What the current event leaves to be done after the lock is released.
     pub(crate) after: After<M>,
+    /// What keeps the pool when its last handle is gone, as long as anything is leased.
+    pub(crate) keep: Option<Keep>,
 }
+
+/// A reference to the pool, whatever its types.
+pub(crate) type Keep = Arc<dyn Any + Send + Sync>;
 
 pub(crate) struct GroupShell<K> {
     pub(crate) key: Arc<K>,
@@ -107,6 +113,8 @@ pub(crate) struct After<M: Manager> {
     /// What only waits to be dropped, since that runs a user's code.
     keys: Vec<Arc<M::Key>>,
     failures: Vec<CreateFailure<M::Error>>,
+    /// Maybe the last reference to the pool.
+    keep: Option<Keep>,
     needs_driver: bool,
     /// There is something in here.
     news: bool,
@@ -121,6 +129,7 @@ impl<M: Manager> After<M> {
             gone: Vec::new(),
             keys: Vec::new(),
             failures: Vec::new(),
+            keep: None,
             needs_driver: false,
             news: false,
         }
@@ -174,6 +183,7 @@ impl<M: Manager> Inner<M> {
             draining: Vec::new(),
             recycle_times: Quantile::default(),
             after: After::new(),
+            keep: None,
         }
     }
 
@@ -267,7 +277,8 @@ impl<M: Manager> Inner<M> {
             || self.after.news
             || self.ledger.alarm() < self.driver.armed
             || !self.releasing.is_empty()
-            || !self.draining.is_empty();
+            || !self.draining.is_empty()
+            || self.keep.is_some();
         news.then(|| self.settle_news())
     }
 
@@ -277,6 +288,9 @@ impl<M: Manager> Inner<M> {
         self.settle_waiters(&mut after);
         self.settle_rest(&mut after);
         self.settle_releasing(&mut after);
+        if self.ledger.counts()[State::Leased.kind()] == 0 {
+            after.keep = self.keep.take();
+        }
         if self.ledger.is_drained() {
             after.wake_more.append(&mut self.draining);
             // The driver has nothing left to do, and ends.
@@ -376,7 +390,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
     }
 
     #[cold]
-    fn carry_out(self: &Arc<Self>, after: After<M>) {
+    pub(crate) fn carry_out(self: &Arc<Self>, after: After<M>) {
         if after.carry_out() {
             self.want_driver();
         }
