@@ -25,6 +25,7 @@ mod limits;
 mod lru;
 mod observer;
 mod panic;
+mod policy;
 mod recycle;
 mod runtimes;
 mod snapshot;
