@@ -110,9 +110,17 @@ impl<E> Default for Seat<E> {
 
 /// What is left to do after the lock is released.
 pub(crate) struct After<M: Manager> {
-    /// The first waker; almost always the only one.
+    /// The first waker; almost always all there is.
     wake: Option<Waker>,
-    wake_more: Vec<Waker>,
+    rest: Option<Box<Rest<M>>>,
+    needs_driver: bool,
+    /// There is something in here.
+    news: bool,
+}
+
+/// What is seldom left to do: kept apart, so that waking one waiter moves little.
+struct Rest<M: Manager> {
+    wake: Vec<Waker>,
     released: Vec<(oneshot::Sender<Result<(), Reason>>, Result<(), Reason>)>,
     gone: Vec<(oneshot::Sender<Arc<str>>, Arc<str>)>,
     /// What only waits to be dropped, since that runs a user's code.
@@ -120,37 +128,38 @@ pub(crate) struct After<M: Manager> {
     failures: Vec<CreateFailure<M::Error>>,
     /// Maybe the last reference to the pool.
     keep: Option<Keep>,
-    needs_driver: bool,
-    /// There is something in here.
-    news: bool,
 }
 
 impl<M: Manager> After<M> {
-    pub(crate) fn new() -> Self {
-        After {
-            wake: None,
-            wake_more: Vec::new(),
-            released: Vec::new(),
-            gone: Vec::new(),
-            keys: Vec::new(),
-            failures: Vec::new(),
-            keep: None,
-            needs_driver: false,
-            news: false,
-        }
+    pub(crate) const fn new() -> Self {
+        After { wake: None, rest: None, needs_driver: false, news: false }
     }
 
     pub(crate) fn wake(&mut self, waker: Option<Waker>) {
         self.news = true;
-        match self.wake {
-            None => self.wake = waker,
-            Some(_) => self.wake_more.extend(waker),
+        match (&self.wake, waker) {
+            (None, waker) => self.wake = waker,
+            (Some(_), None) => {}
+            (Some(_), Some(waker)) => self.rest().wake.push(waker),
         }
     }
 
     fn drop_later(&mut self, failure: CreateFailure<M::Error>) {
+        self.rest().failures.push(failure);
+    }
+
+    fn rest(&mut self) -> &mut Rest<M> {
         self.news = true;
-        self.failures.push(failure);
+        self.rest.get_or_insert_with(|| {
+            Box::new(Rest {
+                wake: Vec::new(),
+                released: Vec::new(),
+                gone: Vec::new(),
+                keys: Vec::new(),
+                failures: Vec::new(),
+                keep: None,
+            })
+        })
     }
 
     /// Wakes, sends and drops; the caller no longer holds the lock. Whether a driver must be started.
@@ -158,7 +167,16 @@ impl<M: Manager> After<M> {
         if let Some(waker) = self.wake {
             waker.wake();
         }
-        for waker in self.wake_more {
+        if let Some(rest) = self.rest {
+            rest.carry_out();
+        }
+        self.needs_driver
+    }
+}
+
+impl<M: Manager> Rest<M> {
+    fn carry_out(self) {
+        for waker in self.wake {
             waker.wake();
         }
         for (sender, result) in self.released {
@@ -167,7 +185,6 @@ impl<M: Manager> After<M> {
         for (sender, cause) in self.gone {
             _ = sender.send(cause);
         }
-        self.needs_driver
     }
 }
 
@@ -319,17 +336,19 @@ impl<M: Manager> Inner<M> {
         self.settle_waiters(&mut after);
         self.settle_rest(&mut after);
         self.settle_releasing(&mut after);
-        if self.ledger.counts()[State::Leased.kind()] == 0 {
-            after.keep = self.keep.take();
+        if self.keep.is_some() && self.ledger.counts()[State::Leased.kind()] == 0 {
+            after.rest().keep = self.keep.take();
         }
         if self.ledger.is_drained() {
-            after.wake_more.append(&mut self.draining);
+            for waker in self.draining.drain(..) {
+                after.wake(Some(waker));
+            }
             // The driver has nothing left to do, and ends.
-            after.wake(self.driver.waker.take());
+            after.wake(self.driver.rouse());
         }
         if !self.ledger.out.orders.is_empty() || self.ledger.alarm() < self.driver.armed {
             match self.driver.alive {
-                true => after.wake(self.driver.waker.take()),
+                true => after.wake(self.driver.rouse()),
                 false => after.needs_driver = true,
             }
         }
@@ -359,7 +378,7 @@ impl<M: Manager> Inner<M> {
             if let Ok(entry) = self.table.find_entry(shell.hash, |&other| other == group) {
                 entry.remove();
             }
-            after.keys.push(shell.key);
+            after.rest().keys.push(shell.key);
         }
         let closed = self.ledger.gate() == crate::ledger::Gate::Closed;
         for call in std::mem::take(&mut self.ledger.out.unmet_warm) {
@@ -378,7 +397,7 @@ impl<M: Manager> Inner<M> {
                 None => index += 1,
                 Some(result) => {
                     let (_, sender) = self.releasing.swap_remove(index);
-                    after.released.push((sender, result));
+                    after.rest().released.push((sender, result));
                 }
             }
         }
@@ -468,10 +487,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
 
 impl<M: Manager> Inner<M> {
     fn tell_gone(&mut self, id: ResourceId, cause: &Arc<str>) {
-        self.after.news = true;
         for (watched, sender) in std::mem::take(&mut self.gone_watchers) {
             match watched == id {
-                true => self.after.gone.push((sender, Arc::clone(cause))),
+                true => self.after.rest().gone.push((sender, Arc::clone(cause))),
                 false => self.gone_watchers.push((watched, sender)),
             }
         }
