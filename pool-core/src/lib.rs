@@ -47,6 +47,7 @@ pub mod events;
 pub mod guarantees;
 
 mod acquire;
+mod anchor;
 mod builder;
 mod call;
 mod config;

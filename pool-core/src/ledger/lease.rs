@@ -74,9 +74,9 @@ impl Ledger {
             return refusal;
         }
         let waiter = self.enqueue(group, deadline.unwrap_or(common), deadline.is_some(), location);
-        // Where an older waiter finds no room, there is none for this one either.
-        self.dirty |= self.starved.is_none();
         self.serve(group, now);
+        // Where an older waiter finds no room, there is none for this one either.
+        self.dirty |= self.starved.is_none() && !self.hungry.is_empty();
         self.dispatch(now);
         Acquired::Queued(waiter)
     }

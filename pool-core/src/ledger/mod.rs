@@ -237,6 +237,11 @@ impl Ledger {
         self.groups[group as usize].waiters.len
     }
 
+    /// What a resource of this group costs.
+    pub(crate) fn cost_of(&self, group: u32) -> u64 {
+        self.groups[group as usize].cost
+    }
+
     pub(crate) fn counts(&self) -> &[u32; State::KINDS] {
         &self.totals.counts
     }
