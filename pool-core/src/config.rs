@@ -282,12 +282,12 @@ impl PoolConfig {
     }
 }
 
-fn refuse(message: String) -> Result<(), ConfigError> {
-    Err(ConfigError { message })
+pub(crate) fn refuse(message: String) -> Result<(), ConfigError> {
+    Err(ConfigError::new(message))
 }
 
 /// Refuses a smaller limit that is above the larger one it can never reach.
-fn above(small: &str, value: Option<usize>, large: &str, limit: usize) -> Result<(), ConfigError> {
+pub(crate) fn above(small: &str, value: Option<usize>, large: &str, limit: usize) -> Result<(), ConfigError> {
     match value {
         Some(value) if value > limit && value != UNLIMITED => refuse(format!(
             "{small} {value} is above {large} {limit}, so it could never be reached; raise {large} or lower {small}"
@@ -297,7 +297,7 @@ fn above(small: &str, value: Option<usize>, large: &str, limit: usize) -> Result
 }
 
 /// Refuses a span that cannot pass because another one ends first.
-fn later(
+pub(crate) fn later(
     first: &str,
     span: Option<Duration>,
     second: &str,
@@ -315,6 +315,12 @@ fn later(
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     message: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(message: String) -> Self {
+        ConfigError { message }
+    }
 }
 
 impl fmt::Display for ConfigError {
