@@ -27,7 +27,7 @@ impl Ledger {
 
     fn shrink(&mut self) {
         loop {
-            let over = self.serving() > self.rules.max_total
+            let over = self.serving() > self.serving_limit()
                 || self.totals.cost_serving > self.rules.max_cost
                 || self.totals.counts[State::Idle.kind()] > self.rules.max_idle;
             match self.oldest_idle() {
@@ -41,7 +41,7 @@ impl Ledger {
     fn shrink_group(&mut self, group: u32) {
         loop {
             let record = &self.groups[group as usize];
-            let over = record.serving() > self.rules.max_per_key
+            let over = record.serving() > self.serving_limit_of(record)
                 || record.idle_count() > self.rules.max_idle_per_key;
             match self.oldest_idle_of(record.idle.head) {
                 NIL => return,

@@ -24,6 +24,8 @@ pub(crate) struct Rules {
     pub(crate) lifo: bool,
     pub(crate) idle_timeout: Span,
     pub(crate) max_uses: u64,
+    /// How long before its end a resource of a minimum idle is replaced; `None`: it is not.
+    pub(crate) replace_ahead: Option<Span>,
     pub(crate) check_after: Span,
     pub(crate) check_every_recycles: Option<u64>,
     pub(crate) check_interval: Span,
@@ -50,6 +52,7 @@ impl Rules {
             lifo: config.order == ReuseOrder::Lifo,
             idle_timeout: Span::new(config.idle_timeout),
             max_uses: config.max_uses,
+            replace_ahead: config.replacement_lead().map(|lead| Span::new(Some(lead))),
             check_after: Span::new(config.check_after.filter(|_| checks)),
             check_every_recycles: config.check_every_recycles.filter(|_| checks),
             check_interval: Span::new(config.check_interval.filter(|_| checks)),

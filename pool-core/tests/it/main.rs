@@ -26,6 +26,7 @@ mod lru;
 mod observer;
 mod panic;
 mod recycle;
+mod replace;
 mod runtimes;
 mod snapshot;
 mod warm;
