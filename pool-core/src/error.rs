@@ -118,7 +118,7 @@ pub enum AcquireError<E> {
     },
     /// The manager could not create a resource.
     Create(E),
-    /// The manager panicked while it created a resource.
+    /// The manager panicked while it created a resource, or in [`cost`](crate::Manager::cost) before it.
     CreatePanicked(String),
     /// The resource was reported gone before its creation was complete.
     CreateGone(String),

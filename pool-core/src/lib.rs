@@ -43,6 +43,7 @@
 
 #[cfg(any(feature = "bb8", feature = "deadpool"))]
 pub mod adapters;
+pub mod events;
 pub mod guarantees;
 
 mod acquire;

@@ -29,6 +29,13 @@ use crate::warm::WarmReport;
 /// When the last handle is dropped, the pool is closed: idle resources are destroyed in the
 /// background, leased ones when they come back.
 ///
+/// # Fork
+///
+/// A pool belongs to the process that made it. In a child of `fork`, taking, inserting and warming are
+/// refused with an error, and leases and handles that are dropped end nothing. Looking at the pool and
+/// changing it are not for the child: they may block for ever, since a thread of the parent may have held
+/// the lock at the moment of the fork. Make a new pool there.
+///
 /// # Examples
 ///
 /// ```
@@ -273,20 +280,36 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     /// Changes options while the pool runs. What exceeds new limits goes: idle resources now, least
     /// recently used first, leased ones at their return.
     ///
+    /// `change` runs without the lock. If another call has changed the options meanwhile, it runs again on
+    /// what that one left, so that no change is lost.
+    ///
     /// # Errors
     ///
     /// A [`ConfigError`] if the result would contradict itself; then nothing has changed.
-    pub fn resize(&self, change: impl FnOnce(&mut PoolConfig)) -> Result<(), ConfigError> {
-        let mut config = self.config();
-        change(&mut config);
-        config.validate()?;
+    pub fn resize(&self, mut change: impl FnMut(&mut PoolConfig)) -> Result<(), ConfigError> {
+        loop {
+            let before = Arc::clone(&self.shared.state.lock().config);
+            let mut config = PoolConfig::clone(&before);
+            change(&mut config);
+            config.validate()?;
+            if self.put_config_in_force(&before, config) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the options were still those of `before`, and so were replaced.
+    fn put_config_in_force(&self, before: &Arc<PoolConfig>, config: PoolConfig) -> bool {
         let rules = Shared::<M, O, S>::rules(&config, self.shared.check_always);
-        let now = self.shared.clock.fine();
+        let (config, now) = (Arc::new(config), self.shared.clock.fine());
         self.shared.event(|inner| {
-            inner.config = Arc::new(config);
-            inner.ledger.resize(rules, now);
-        });
-        Ok(())
+            let unchanged = Arc::ptr_eq(&inner.config, before);
+            if unchanged {
+                inner.config = config;
+                inner.ledger.resize(rules, now);
+            }
+            unchanged
+        })
     }
 
     /// Shows every idle resource to `keep` and destroys those that it does not keep. Runs on the

@@ -106,6 +106,13 @@ impl Engine {
         self.drain(self.docker.create_image(Some(options), Some(body), None)).await
     }
 
+    /// Removes the name, and the image if no other name and no container is left of it.
+    pub(crate) async fn remove_image(&self, name: &str) -> Result<(), Error> {
+        let remove = self.docker.remove_image(name, None::<query::RemoveImageOptions>, None);
+        self.call(Stage::Image, FETCH, remove).await?;
+        Ok(())
+    }
+
     async fn drain<T>(
         &self,
         stream: impl Stream<Item = Result<T, bollard::errors::Error>>,

@@ -17,6 +17,7 @@ mod create;
 mod deadline;
 mod erased;
 mod errors;
+mod events;
 mod expiry;
 mod fairness;
 mod fork;

@@ -327,8 +327,8 @@ impl Model {
                 self.serve(key);
             }
             Life::Recycling if !thing.running => self.destroy(serial),
-            Life::Creating | Life::Recycling => thing.hopeful = false,
-            Life::Leased | Life::Destroying => {}
+            Life::Recycling => thing.hopeful = false,
+            Life::Creating | Life::Leased | Life::Destroying => {}
         }
     }
 
