@@ -70,16 +70,14 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
         if self.is_forked() {
             return Err(AcquireError::Forked);
         }
-        let hash = self.hasher.hash_one(key);
-        let cost = self.cost(key).map_err(AcquireError::CreatePanicked)?;
-        let owned = Arc::new(key.clone());
+        let newcomer = self.introduce(key)?;
         let now = self.clock.fine();
         let own = options.deadline.map(|deadline| self.clock.at(deadline));
         let (acquired, held, deadline) = self.event(|inner| {
             let common = now.plus_maybe(inner.config.wait_timeout);
             let group = match inner.ledger.gate() {
                 Gate::Closed => return (Acquired::Closed, None, common),
-                _ => inner.find_or_add_group(hash, &owned, cost),
+                _ => inner.find_or_add_group(&newcomer),
             };
             let acquired = inner.ledger.acquire(group, own, common, now, location);
             let held = match acquired {
@@ -105,7 +103,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
                 driven: false,
                 done: false,
             })),
-            refusal => Err(self.refusal(refusal, cost)),
+            refusal => Err(self.refusal(refusal, newcomer.cost)),
         }
     }
 

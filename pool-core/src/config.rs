@@ -142,8 +142,8 @@ pub struct PoolConfig {
     /// idle, so that the key does not fall below it because of age. The old one serves on until the
     /// new one is there. One on its last use by `max_uses` is replaced while it is leased. Where the
     /// pool is full, `max_surge` says how many are replaced at a time; with no surge, or no room
-    /// within `max_cost`, the old one ends first. Zero: nothing is replaced ahead. `None`: as
-    /// `create_timeout`, at most a tenth of `max_lifetime`.
+    /// within `max_cost`, the old one ends first. At most half of a life is cut off so. Zero: nothing is
+    /// replaced ahead. `None`: as `create_timeout`, at most a tenth of `max_lifetime`.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::auto_span"))]
     pub replace_ahead: Option<Duration>,
     /// How many leases a resource may serve.
@@ -281,13 +281,6 @@ impl PoolConfig {
         later("hedge_after", self.hedge_after, "recycle_timeout", Some(self.recycle_timeout))
     }
 
-    /// How long before its end a resource is replaced; `None`: not at all.
-    pub(crate) fn replacement_lead(&self) -> Option<Duration> {
-        let tenth = self.max_lifetime.map_or(Duration::MAX, |lifetime| lifetime / 10);
-        let lead = self.replace_ahead.unwrap_or(self.create_timeout.min(tenth));
-        (lead > Duration::ZERO).then_some(lead)
-    }
-
     pub(crate) fn per_key_limit(&self) -> usize {
         self.max_per_key.unwrap_or(self.max_total)
     }
@@ -301,12 +294,12 @@ impl PoolConfig {
     }
 }
 
-fn refuse(message: String) -> Result<(), ConfigError> {
-    Err(ConfigError { message })
+pub(crate) fn refuse(message: String) -> Result<(), ConfigError> {
+    Err(ConfigError::new(message))
 }
 
 /// Refuses a smaller limit that is above the larger one it can never reach.
-fn above(small: &str, value: Option<usize>, large: &str, limit: usize) -> Result<(), ConfigError> {
+pub(crate) fn above(small: &str, value: Option<usize>, large: &str, limit: usize) -> Result<(), ConfigError> {
     match value {
         Some(value) if value > limit && value != UNLIMITED => refuse(format!(
             "{small} {value} is above {large} {limit}, so it could never be reached; raise {large} or lower {small}"
@@ -316,7 +309,7 @@ fn above(small: &str, value: Option<usize>, large: &str, limit: usize) -> Result
 }
 
 /// Refuses a span that cannot pass because another one ends first.
-fn later(
+pub(crate) fn later(
     first: &str,
     span: Option<Duration>,
     second: &str,
@@ -334,6 +327,12 @@ fn later(
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     message: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(message: String) -> Self {
+        ConfigError { message }
+    }
 }
 
 impl fmt::Display for ConfigError {

@@ -20,7 +20,9 @@ use crate::held::Held;
 use crate::ledger::{Failed, Fate, Ledger, Rules, State};
 use crate::manager::Manager;
 use crate::meta::{Reason, ResourceId};
+use crate::newcomer::Newcomer;
 use crate::observer::Observer;
+use crate::policy::{KeyConfig, KeyPolicy, Policies};
 use crate::quantile::Quantile;
 use crate::rt::Placement;
 use crate::snapshot::counts_of;
@@ -34,6 +36,7 @@ pub(crate) struct Shared<M: Manager, O, S> {
     pub(crate) hasher: S,
     pub(crate) clock: Clock,
     pub(crate) placement: Placement,
+    pub(crate) policies: Policies<M>,
     /// Resources are checked before every hand-out, whatever the configuration says.
     pub(crate) check_always: bool,
     /// The generation of forks in which the pool was made.
@@ -76,6 +79,8 @@ pub(crate) struct GroupShell<K> {
     pub(crate) key: Arc<K>,
     hash: u64,
     pub(crate) last_error: Option<Arc<str>>,
+    /// Options of its own.
+    pub(crate) policy: Option<Arc<KeyPolicy>>,
 }
 
 #[derive(Default)]
@@ -184,17 +189,24 @@ impl<M: Manager> Inner<M> {
         self.table.find(hash, is_it).copied()
     }
 
-    /// The group of a key, made now if there is none. The caller drops `key`, outside the lock.
-    pub(crate) fn find_or_add_group(&mut self, hash: u64, key: &Arc<M::Key>, cost: u64) -> u32 {
-        if let Some(group) = self.find_group(hash, key) {
+    /// The group of a key, made now if there is none.
+    pub(crate) fn find_or_add_group(&mut self, newcomer: &Newcomer<M::Key>) -> u32 {
+        let hash = newcomer.hash;
+        if let Some(group) = self.find_group(hash, &newcomer.key) {
             return group;
         }
-        let group = self.ledger.add_group(cost);
+        let policy = newcomer.policy.clone();
+        let rules = match &policy {
+            Some(policy) => self.ledger.rules().for_key(&policy.resolve(&self.config)),
+            None => self.ledger.rules().key,
+        };
+        let group = self.ledger.add_group(newcomer.cost, rules);
         let index = group as usize;
         if self.groups.len() <= index {
             self.groups.resize_with(index + 1, || None);
         }
-        self.groups[index] = Some(GroupShell { key: Arc::clone(key), hash, last_error: None });
+        self.groups[index] =
+            Some(GroupShell { key: Arc::clone(&newcomer.key), hash, last_error: None, policy });
         let groups = &self.groups;
         self.table.insert_unique(hash, group, |&other| groups[other as usize].as_ref().map_or(0, |g| g.hash));
         group
@@ -206,6 +218,25 @@ impl<M: Manager> Inner<M> {
 
     pub(crate) fn shell(&self, group: u32) -> &GroupShell<M::Key> {
         self.groups[group as usize].as_ref().expect("a group of the ledger has a key")
+    }
+
+    /// The options in force for the key of a group.
+    pub(crate) fn key_config(&self, group: u32) -> KeyConfig {
+        match &self.shell(group).policy {
+            Some(policy) => policy.resolve(&self.config),
+            None => KeyPolicy::default().resolve(&self.config),
+        }
+    }
+
+    /// New options for the pool, and so for its keys.
+    pub(crate) fn resize(&mut self, config: PoolConfig, rules: Rules, now: Time) {
+        self.config = Arc::new(config);
+        let (groups, config) = (&self.groups, &self.config);
+        let own = |group: u32| {
+            let policy = groups.get(group as usize)?.as_ref()?.policy.as_ref()?;
+            Some(policy.resolve(config))
+        };
+        self.ledger.resize(rules, own, now);
     }
 
     #[inline]

@@ -304,7 +304,8 @@ impl Ledger {
     }
 
     fn refresh_leanness(&mut self, index: u32) {
-        if self.rules.min_idle_per_key == 0 && !self.group(index).lean {
+        let group = self.group(index);
+        if group.rules.min_idle == 0 && !group.lean {
             return;
         }
         let lean = self.gate == Gate::Open && self.lacks(index) > 0;
@@ -321,8 +322,8 @@ impl Ledger {
 
     /// Forgets a group that nothing needs any more.
     pub(super) fn bury(&mut self, index: u32) {
-        let kept = self.rules.min_idle_per_key > 0 && self.gate != Gate::Closed;
         let group = &self.groups[index as usize];
+        let kept = group.rules.min_idle > 0 && self.gate != Gate::Closed;
         if !kept && group.is_unused() {
             let refill_after = group.refill_after;
             self.timers.remove(&(refill_after, Timer::Refill(index)));
@@ -345,14 +346,14 @@ impl Ledger {
     pub(super) fn lacks(&self, index: u32) -> u32 {
         let group = &self.groups[index as usize];
         let coming = group.hopeful.saturating_sub(group.waiters.len);
-        let lacking = self.rules.min_idle_per_key.saturating_sub(group.staying_idle() + coming);
+        let lacking = group.rules.min_idle.saturating_sub(group.staying_idle() + coming);
         lacking.min(self.room_for_key(group))
     }
 
     /// How many creations the limits per key leave room for.
     pub(super) fn room_for_key(&self, group: &Group) -> u32 {
         let serving = self.serving_limit_of(group).saturating_sub(group.serving());
-        let live = self.rules.max_per_key.saturating_add(self.rules.max_surge).saturating_sub(group.live());
+        let live = group.rules.max_per_key.saturating_add(self.rules.max_surge).saturating_sub(group.live());
         let creating = self.rules.max_creating_per_key.saturating_sub(group.creating());
         serving.min(live).min(creating)
     }

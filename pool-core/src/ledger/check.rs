@@ -88,7 +88,7 @@ impl Ledger {
         assert!(self.totals.abandoned <= rules.max_abandoned, "max_abandoned holds");
         for (_, group) in &self.groups {
             assert!(group.serving() <= self.serving_limit_of(group), "max_per_key holds");
-            assert!(group.idle_count() <= rules.max_idle_per_key, "max_idle_per_key holds");
+            assert!(group.idle_count() <= group.rules.max_idle, "max_idle_per_key holds");
             assert!(group.creating() <= rules.max_creating_per_key, "max_creating_per_key holds");
         }
         assert!(self.totals.counts[State::Creating.kind()] <= rules.max_creating, "max_creating holds");
@@ -227,8 +227,8 @@ impl Ledger {
     }
 
     fn an_unused_group_is_forgotten(&self) {
-        let kept = self.rules.min_idle_per_key > 0 && self.gate != Gate::Closed;
         for (index, group) in &self.groups {
+            let kept = group.rules.min_idle > 0 && self.gate != Gate::Closed;
             assert!(kept || !group.is_unused(), "group {index} without slots and waiters is forgotten");
         }
     }

@@ -170,7 +170,7 @@ impl Ledger {
     /// Takes in a resource that the user brings, if there is room.
     pub(crate) fn insert(&mut self, group: u32, lifetime_end: Time, now: Time) -> Option<u32> {
         let record = &self.groups[group as usize];
-        let room = self.fits_now(record.cost) && record.serving() < self.rules.max_per_key;
+        let room = self.fits_now(record.cost) && record.serving() < record.rules.max_per_key;
         if self.gate == Gate::Closed || !room {
             self.bury(group);
             return None;
@@ -185,16 +185,13 @@ impl Ledger {
     #[inline]
     fn lend(&mut self, index: u32, now: Time, location: &'static Location<'static>) {
         self.set_state(index, State::Leased);
-        let max_uses = self.rules.max_uses;
         let slot = self.slot(index);
         slot.uses += 1;
         slot.leased_since = now;
         slot.leased_at = Some(location);
-        let (group, last) = (slot.group, slot.uses >= max_uses);
-        if self.rules.min_idle_per_key > 0 {
-            if last {
-                self.retire_after_last_use(index);
-            }
+        let group = slot.group;
+        if self.groups[group as usize].rules.min_idle > 0 {
+            self.retire_on_last_use(index);
             self.refresh(group);
         }
     }
@@ -346,7 +343,7 @@ impl Ledger {
         let slot = &self.slots[index as usize];
         if slot.doom.is_some() {
             slot.doom
-        } else if slot.uses >= self.rules.max_uses {
+        } else if slot.uses >= self.groups[slot.group as usize].rules.max_uses {
             Some(Reason::MaxUses)
         } else if now >= slot.lifetime_end {
             Some(Reason::MaxLifetime)
@@ -359,14 +356,15 @@ impl Ledger {
 
     /// Why nobody would have a use for a returned slot, even clean.
     fn unwanted(&self, index: u32) -> Option<Reason> {
-        let waiters = self.groups[self.slots[index as usize].group as usize].waiters;
+        let group = &self.groups[self.slots[index as usize].group as usize];
+        let waiters = group.waiters;
         if !waiters.is_empty() {
             return (self.passes_an_older(waiters.head) && self.is_overdue()).then_some(Reason::Evicted);
         }
         if self.starved.is_some() && (self.is_overdue() || self.would_end_the_wait(index)) {
             return Some(Reason::Evicted);
         }
-        let none_idle = self.rules.max_idle == 0 || self.rules.max_idle_per_key == 0;
+        let none_idle = self.rules.max_idle == 0 || group.rules.max_idle == 0;
         none_idle.then_some(Reason::IdleLimit)
     }
 
@@ -416,13 +414,13 @@ impl Ledger {
     fn trim_idle(&mut self, index: u32) {
         let group = self.slots[index as usize].group;
         let record = &self.groups[group as usize];
-        if record.idle_count() > self.rules.max_idle_per_key {
+        if record.idle_count() > record.rules.max_idle {
             let oldest = self.oldest_idle_of(record.idle.head);
             self.destroy(oldest, Reason::IdleLimit);
         } else if self.totals.counts[State::Idle.kind()] > self.rules.max_idle {
             let oldest = self.oldest_idle();
             self.destroy(oldest, Reason::IdleLimit);
-        } else if self.rules.min_idle_per_key > 0 {
+        } else if record.rules.min_idle > 0 {
             self.refresh(group);
         }
     }

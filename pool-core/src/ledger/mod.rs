@@ -35,7 +35,7 @@ use self::group::Group;
 pub(crate) use self::lease::{Acquired, Verdict};
 use self::list::List;
 pub(crate) use self::list::NIL;
-pub(crate) use self::rules::Rules;
+pub(crate) use self::rules::{KeyRules, Rules};
 pub(crate) use self::slot::{Origin, Slot, State};
 pub(crate) use self::waiter::Fate;
 use self::waiter::Waiter;
@@ -200,14 +200,18 @@ impl Ledger {
         }
     }
 
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     pub(crate) fn gate(&self) -> Gate {
         self.gate
     }
 
     /// A new group, for a key that has none.
-    pub(crate) fn add_group(&mut self, cost: u64) -> u32 {
+    pub(crate) fn add_group(&mut self, cost: u64, rules: KeyRules) -> u32 {
         self.least_cost = self.least_cost.min(cost);
-        self.groups.insert(Group::new(cost)) as u32
+        self.groups.insert(Group::new(cost, rules)) as u32
     }
 
     /// The slot of a resource, unless it has ended.

@@ -17,18 +17,22 @@ impl Ledger {
     #[inline]
     pub(super) fn retires_at(&self, index: u32) -> Time {
         let slot = &self.slots[index as usize];
-        match self.rules.replace_ahead {
-            Some(ahead) if self.rules.min_idle_per_key > 0 && !slot.retiring => {
-                slot.lifetime_end.before(ahead)
+        let rules = &self.groups[slot.group as usize].rules;
+        match rules.replace_ahead {
+            // Not before half of its life is over: else a long lead would replace one new resource
+            // by the next.
+            Some(ahead) if rules.min_idle > 0 && !slot.retiring => {
+                slot.lifetime_end.before(ahead).max(slot.created.half_way_to(slot.lifetime_end))
             }
             _ => Time::NEVER,
         }
     }
 
-    /// The lease that has just been given out is the last that the slot serves: it retires.
-    #[cold]
-    pub(super) fn retire_after_last_use(&mut self, index: u32) {
-        if self.rules.replace_ahead.is_some() && !self.slots[index as usize].retiring {
+    /// A slot of a group with a minimum idle was lent: if that is its last use, it retires.
+    pub(super) fn retire_on_last_use(&mut self, index: u32) {
+        let slot = &self.slots[index as usize];
+        let rules = &self.groups[slot.group as usize].rules;
+        if slot.uses >= rules.max_uses && rules.replace_ahead.is_some() && !slot.retiring {
             self.retire(index);
         }
     }
@@ -72,7 +76,7 @@ impl Ledger {
     pub(super) fn let_the_retiring_go(&mut self, group: u32) {
         loop {
             let record = &self.groups[group as usize];
-            if record.retiring_idle == 0 || record.idle_count() <= self.rules.min_idle_per_key {
+            if record.retiring_idle == 0 || record.idle_count() <= record.rules.min_idle {
                 return;
             }
             let mut index = record.idle.head;
@@ -100,6 +104,6 @@ impl Ledger {
 
     /// How many slots of one key may serve.
     pub(super) fn serving_limit_of(&self, group: &Group) -> u32 {
-        self.rules.max_per_key.saturating_add(group.retiring.min(self.rules.max_surge))
+        group.rules.max_per_key.saturating_add(group.retiring.min(self.rules.max_surge))
     }
 }

@@ -26,6 +26,7 @@ mod limits;
 mod lru;
 mod observer;
 mod panic;
+mod policy;
 mod recycle;
 mod replace;
 mod runtimes;
