@@ -300,7 +300,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     /// Whether the options were still those of `before`, and so were replaced.
     fn put_config_in_force(&self, before: &Arc<PoolConfig>, config: PoolConfig) -> bool {
         let rules = Shared::<M, O, S>::rules(&config, self.shared.check_always);
-        let now = self.shared.clock.fine();
+        let (config, now) = (Arc::new(config), self.shared.clock.fine());
         self.shared.event(|inner| {
             let unchanged = Arc::ptr_eq(&inner.config, before);
             if unchanged {

@@ -229,8 +229,8 @@ impl<M: Manager> Inner<M> {
     }
 
     /// New options for the pool, and so for its keys.
-    pub(crate) fn resize(&mut self, config: PoolConfig, rules: Rules, now: Time) {
-        self.config = Arc::new(config);
+    pub(crate) fn resize(&mut self, config: Arc<PoolConfig>, rules: Rules, now: Time) {
+        self.config = config;
         let (groups, config) = (&self.groups, &self.config);
         let own = |group: u32| {
             let policy = groups.get(group as usize)?.as_ref()?.policy.as_ref()?;
