@@ -110,7 +110,8 @@ impl Side for Php {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.master.kill();
+        // Not SIGKILL, which would leave its workers.
+        let _ = Command::new("kill").arg(self.master.id().to_string()).status();
         let _ = self.master.wait();
         let _ = std::fs::remove_dir_all(&self.dir);
     }
