@@ -12,7 +12,11 @@
 //! | `deadpool`, `bb8` | [`adapters`](poolyard_core) | managers written for those pools |
 //! | `metrics`, `serde` | | the `metrics` facade; the configuration from files |
 //!
+//! The [`guide`]s take a reader from a manager of one's own to its operation.
+//!
 //! A backend exists where its system does; elsewhere the feature compiles and the module is absent.
+
+pub mod guide;
 
 pub use poolyard_core::*;
 
