@@ -90,6 +90,11 @@ impl Ledger {
     /// A slot's timer has rung: it expires, is checked, or the timer is set anew.
     fn slot_is_due(&mut self, index: u32, now: Time) {
         self.slot(index).timer = Time::NEVER;
+        match self.retires_at(index) {
+            Time::NEVER => {}
+            at if now >= at => self.retire(index),
+            at => self.set_timer(index, at),
+        }
         let slot = &self.slots[index as usize];
         if slot.state != State::Idle {
             return;
@@ -112,7 +117,8 @@ impl Ledger {
             self.destroy(index, Reason::MaxLifetime);
             return true;
         }
-        let spare = group.idle_count() > self.rules.min_idle_per_key;
+        let needed = group.rules.min_idle + u32::from(!slot.retiring);
+        let spare = group.staying_idle() >= needed;
         if spare {
             self.destroy(index, Reason::IdleTimeout);
         }
@@ -123,8 +129,9 @@ impl Ledger {
     #[inline]
     pub(super) fn set_expiry(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
-        slot.expires = slot.idle_since.after(self.rules.idle_timeout).min(slot.lifetime_end);
-        let due = slot.expires.min(self.check_at(index));
+        let rules = &self.groups[slot.group as usize].rules;
+        slot.expires = slot.idle_since.after(rules.idle_timeout).min(slot.lifetime_end);
+        let due = slot.expires.min(self.check_at(index)).min(self.retires_at(index));
         self.set_timer(index, due);
     }
 
@@ -132,7 +139,7 @@ impl Ledger {
     #[inline]
     fn check_at(&self, index: u32) -> Time {
         let slot = &self.slots[index as usize];
-        slot.known_good.max(slot.idle_since).after(self.rules.check_interval)
+        slot.known_good.max(slot.idle_since).after(self.groups[slot.group as usize].rules.check_interval)
     }
 
     /// As [`set_expiry`](Ledger::set_expiry), for a slot that outlives its idle timeout as part of

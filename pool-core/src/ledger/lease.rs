@@ -74,9 +74,9 @@ impl Ledger {
             return refusal;
         }
         let waiter = self.enqueue(group, deadline.unwrap_or(common), deadline.is_some(), location);
-        // Where an older waiter finds no room, there is none for this one either.
-        self.dirty |= self.starved.is_none();
         self.serve(group, now);
+        // Where an older waiter finds no room, there is none for this one either.
+        self.dirty |= self.starved.is_none() && !self.hungry.is_empty();
         self.dispatch(now);
         Acquired::Queued(waiter)
     }
@@ -170,7 +170,7 @@ impl Ledger {
     /// Takes in a resource that the user brings, if there is room.
     pub(crate) fn insert(&mut self, group: u32, lifetime_end: Time, now: Time) -> Option<u32> {
         let record = &self.groups[group as usize];
-        let room = self.fits_now(record.cost) && record.serving() < self.rules.max_per_key;
+        let room = self.fits_now(record.cost) && record.serving() < record.rules.max_per_key;
         if self.gate == Gate::Closed || !room {
             self.bury(group);
             return None;
@@ -190,7 +190,8 @@ impl Ledger {
         slot.leased_since = now;
         slot.leased_at = Some(location);
         let group = slot.group;
-        if self.rules.min_idle_per_key > 0 {
+        if self.groups[group as usize].rules.min_idle > 0 {
+            self.retire_on_last_use(index);
             self.refresh(group);
         }
     }
@@ -342,7 +343,7 @@ impl Ledger {
         let slot = &self.slots[index as usize];
         if slot.doom.is_some() {
             slot.doom
-        } else if slot.uses >= self.rules.max_uses {
+        } else if slot.uses >= self.groups[slot.group as usize].rules.max_uses {
             Some(Reason::MaxUses)
         } else if now >= slot.lifetime_end {
             Some(Reason::MaxLifetime)
@@ -355,14 +356,15 @@ impl Ledger {
 
     /// Why nobody would have a use for a returned slot, even clean.
     fn unwanted(&self, index: u32) -> Option<Reason> {
-        let waiters = self.groups[self.slots[index as usize].group as usize].waiters;
+        let group = &self.groups[self.slots[index as usize].group as usize];
+        let waiters = group.waiters;
         if !waiters.is_empty() {
             return (self.passes_an_older(waiters.head) && self.is_overdue()).then_some(Reason::Evicted);
         }
         if self.starved.is_some() && (self.is_overdue() || self.would_end_the_wait(index)) {
             return Some(Reason::Evicted);
         }
-        let none_idle = self.rules.max_idle == 0 || self.rules.max_idle_per_key == 0;
+        let none_idle = self.rules.max_idle == 0 || group.rules.max_idle == 0;
         none_idle.then_some(Reason::IdleLimit)
     }
 
@@ -372,18 +374,21 @@ impl Ledger {
             let group = self.waiters[starved.waiter as usize].group;
             let cost = self.groups[group as usize].cost;
             let idle = self.totals.counts[State::Idle.kind()];
+            let this_retires = u32::from(self.slots[index as usize].retiring);
+            let retiring = self.totals.retiring - self.totals.retiring_idle - this_retires;
             let cost_left =
                 self.totals.cost_serving - self.totals.cost_idle - self.slots[index as usize].cost;
-            self.serving() - idle - 1 < self.rules.max_total
+            self.serving() - idle - 1 < self.serving_limit_beside(retiring)
                 && cost_left.saturating_add(cost) <= self.rules.max_cost
         })
     }
 
     /// The limits became smaller than what there is.
     fn is_over_limit(&self, group: u32) -> bool {
-        self.serving() > self.rules.max_total
+        let record = &self.groups[group as usize];
+        self.serving() > self.serving_limit()
             || self.totals.cost_serving > self.rules.max_cost
-            || self.groups[group as usize].serving() > self.rules.max_per_key
+            || record.serving() > self.serving_limit_of(record)
     }
 
     #[inline]
@@ -394,6 +399,10 @@ impl Ledger {
         }
         self.set_state(index, State::Idle);
         self.set_expiry(index);
+        let group = self.slots[index as usize].group;
+        if self.groups[group as usize].retiring_idle > 0 {
+            self.let_the_retiring_go(group);
+        }
         self.trim_idle(index);
         if self.starved.is_some() {
             self.dirty = true;
@@ -405,13 +414,13 @@ impl Ledger {
     fn trim_idle(&mut self, index: u32) {
         let group = self.slots[index as usize].group;
         let record = &self.groups[group as usize];
-        if record.idle_count() > self.rules.max_idle_per_key {
+        if record.idle_count() > record.rules.max_idle {
             let oldest = self.oldest_idle_of(record.idle.head);
             self.destroy(oldest, Reason::IdleLimit);
         } else if self.totals.counts[State::Idle.kind()] > self.rules.max_idle {
             let oldest = self.oldest_idle();
             self.destroy(oldest, Reason::IdleLimit);
-        } else if self.rules.min_idle_per_key > 0 {
+        } else if record.rules.min_idle > 0 {
             self.refresh(group);
         }
     }

@@ -7,7 +7,7 @@
 //! - `slot`, `group`, `waiter`: the records; `list`: the lists that run through them
 //! - `book`: the only functions that change states and counts
 //! - `lease`: events of callers; `work`: events of the driver; `admin`: events of the owner
-//! - `dispatch`: who gets freed room; `clock`: what time brings
+//! - `dispatch`: who gets freed room; `clock`: what time brings; `retire`: replacement before the end
 //! - `check`: the invariants, one assertion each
 
 mod admin;
@@ -21,6 +21,7 @@ mod lease;
 mod list;
 #[cfg(test)]
 mod model;
+mod retire;
 mod rules;
 mod slot;
 mod waiter;
@@ -34,7 +35,7 @@ use self::group::Group;
 pub(crate) use self::lease::{Acquired, Verdict};
 use self::list::List;
 pub(crate) use self::list::NIL;
-pub(crate) use self::rules::Rules;
+pub(crate) use self::rules::{KeyRules, Rules};
 pub(crate) use self::slot::{Origin, Slot, State};
 pub(crate) use self::waiter::Fate;
 use self::waiter::Waiter;
@@ -107,6 +108,9 @@ struct Totals {
     cost_serving: u64,
     /// Of idle slots.
     cost_idle: u64,
+    /// Slots that are to be replaced, but for those being destroyed; those of them that are idle.
+    retiring: u32,
+    retiring_idle: u32,
     abandoned: u32,
     stuck: u32,
 }
@@ -196,14 +200,18 @@ impl Ledger {
         }
     }
 
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     pub(crate) fn gate(&self) -> Gate {
         self.gate
     }
 
     /// A new group, for a key that has none.
-    pub(crate) fn add_group(&mut self, cost: u64) -> u32 {
+    pub(crate) fn add_group(&mut self, cost: u64, rules: KeyRules) -> u32 {
         self.least_cost = self.least_cost.min(cost);
-        self.groups.insert(Group::new(cost)) as u32
+        self.groups.insert(Group::new(cost, rules)) as u32
     }
 
     /// The slot of a resource, unless it has ended.
@@ -231,6 +239,11 @@ impl Ledger {
 
     pub(crate) fn group_waiters(&self, group: u32) -> u32 {
         self.groups[group as usize].waiters.len
+    }
+
+    /// What a resource of this group costs.
+    pub(crate) fn cost_of(&self, group: u32) -> u64 {
+        self.groups[group as usize].cost
     }
 
     pub(crate) fn counts(&self) -> &[u32; State::KINDS] {
