@@ -35,7 +35,8 @@ pub fn install(endpoint: &str) -> Result<Telemetry, Box<dyn Error + Send + Sync>
         .with_protocol(Protocol::HttpJson)
         .with_endpoint(format!("{endpoint}/v1/traces"))
         .build()?;
-    let traces = SdkTracerProvider::builder().with_batch_exporter(spans).with_resource(resource.clone()).build();
+    let traces =
+        SdkTracerProvider::builder().with_batch_exporter(spans).with_resource(resource.clone()).build();
 
     let numbers = MetricExporter::builder()
         .with_http()
@@ -131,7 +132,12 @@ mod traced {
             self.0.recycle(key, r, cx).instrument(span).await
         }
 
-        async fn health_check(&self, key: &M::Key, r: &mut M::Resource, cx: &Context) -> Result<(), M::Error> {
+        async fn health_check(
+            &self,
+            key: &M::Key,
+            r: &mut M::Resource,
+            cx: &Context,
+        ) -> Result<(), M::Error> {
             self.0.health_check(key, r, cx).await
         }
 

@@ -26,7 +26,12 @@ pub(crate) fn picture(now: &Picture, last: Option<&Picture>, age: Duration) -> V
 }
 
 fn cut(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() { '?' } else { c }).take(WIDTH).collect::<String>().trim_end().into()
+    line.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .take(WIDTH)
+        .collect::<String>()
+        .trim_end()
+        .into()
 }
 
 fn count(now: &Picture, state: &str) -> usize {
@@ -55,8 +60,10 @@ fn limit(limit: usize) -> String {
 fn traffic(now: &Picture, last: Option<&Picture>, age: Duration) -> Vec<String> {
     let leases = |p: &Picture| p.acquired_ready + p.acquired_waited;
     let recent = last.map(|last| {
-        let (all, ready) =
-            (leases(now).saturating_sub(leases(last)), now.acquired_ready.saturating_sub(last.acquired_ready));
+        let (all, ready) = (
+            leases(now).saturating_sub(leases(last)),
+            now.acquired_ready.saturating_sub(last.acquired_ready),
+        );
         let rate = all as f64 / age.as_secs_f64().max(0.001);
         format!("{rate:.0}/s now, {} of them at once", percent(ready, all))
     });
@@ -159,8 +166,11 @@ mod tests {
     fn busy() -> Picture {
         let long = "x".repeat(200);
         let key = KeyPicture { key: long.clone(), leased: 7, ..KeyPicture::default() };
-        let resource =
-            ResourcePicture { key: long.clone(), description: long + "\x1b[2J", ..ResourcePicture::default() };
+        let resource = ResourcePicture {
+            key: long.clone(),
+            description: long + "\x1b[2J",
+            ..ResourcePicture::default()
+        };
         Picture {
             pool: "busy".into(),
             max_total: 10,

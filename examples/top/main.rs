@@ -43,7 +43,9 @@ fn wish() -> Result<Wish, String> {
                 wish.frames = Some(number.ok_or("--frames wants a number")?);
             }
             socket if !socket.starts_with('-') => wish.socket = Some(socket.into()),
-            other => return Err(format!("{other} is not known; see the first lines of examples/top/main.rs")),
+            other => {
+                return Err(format!("{other} is not known; see the first lines of examples/top/main.rs"));
+            }
         }
     }
     Ok(wish)

@@ -58,7 +58,10 @@ fn all<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
 
 fn spans(received: &[(String, Value)]) -> Vec<&Value> {
     let mut lists = Vec::new();
-    received.iter().filter(|(path, _)| path == "/v1/traces").for_each(|(_, body)| all(body, "spans", &mut lists));
+    received
+        .iter()
+        .filter(|(path, _)| path == "/v1/traces")
+        .for_each(|(_, body)| all(body, "spans", &mut lists));
     lists.into_iter().filter_map(Value::as_array).flatten().collect()
 }
 
@@ -74,7 +77,8 @@ async fn a_collector_receives_spans_events_and_gauges() {
     tokio::spawn(collect(listener, received.clone()));
 
     let telemetry = otel::install(&endpoint).expect("it is the only one in this process");
-    let pool = Pool::builder(Traced(Workshops::default())).name("seen").build().expect("the options are possible");
+    let pool =
+        Pool::builder(Traced(Workshops::default())).name("seen").build().expect("the options are possible");
     telemetry.watch(&pool);
     let job = tracing::info_span!(target: "poolyard_example", "job");
     async { drop(pool.acquire(&"red").await.expect("there is room")) }.instrument(job).await;
@@ -92,10 +96,12 @@ async fn a_collector_receives_spans_events_and_gauges() {
     assert!(named(&spans, "recycle").is_some(), "the manager's span in the driver");
 
     let mut metrics = Vec::new();
-    received.iter().filter(|(path, _)| path == "/v1/metrics").for_each(|(_, b)| all(b, "metrics", &mut metrics));
+    received
+        .iter()
+        .filter(|(path, _)| path == "/v1/metrics")
+        .for_each(|(_, b)| all(b, "metrics", &mut metrics));
     let metrics: Vec<_> = metrics.into_iter().filter_map(Value::as_array).flatten().collect();
     let resources = named(&metrics, "poolyard.resources").expect("the gauge").to_string();
     assert!(resources.contains("leased") && resources.contains("seen"), "{resources}");
     assert!(named(&metrics, "poolyard.waiters").is_some());
 }
-

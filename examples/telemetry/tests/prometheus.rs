@@ -24,7 +24,11 @@ fn is_there() -> bool {
 }
 
 fn docs(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(file).canonicalize().expect("the file is there")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../docs")
+        .join(file)
+        .canonicalize()
+        .expect("the file is there")
 }
 
 /// Prometheus in a directory of its own. Ends with this value.
@@ -148,7 +152,8 @@ fn every_alert_fires_when_it_should() -> Outcome<()> {
     if !is_there() {
         return Ok(());
     }
-    let check = Command::new("promtool").args(["test", "rules"]).arg(docs("prometheus/alerts_test.yml")).output()?;
+    let check =
+        Command::new("promtool").args(["test", "rules"]).arg(docs("prometheus/alerts_test.yml")).output()?;
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
     Ok(())
 }
