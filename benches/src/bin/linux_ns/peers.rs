@@ -14,7 +14,7 @@ pub(crate) fn lines<'a>(bench: &str, programs: &'a Programs, program: Program) -
         hakoniwa(bench, programs, program),
         command(bench, "firejail", 2, firejail(programs, program)),
         match runc(programs, program) {
-            Ok(runc) => command(bench, "runc", 2, runc),
+            Ok(runc) => command(bench, "runc", 2, runc).note("pinned, with an ordinary priority"),
             Err(why) => Line::missing(bench, "runc", why),
         },
     ]
@@ -111,7 +111,8 @@ fn runc(programs: &Programs, program: Program) -> Result<Command, String> {
         }));
     }
     std::fs::write(&file, config.to_string()).map_err(failed)?;
-    let mut command = Command::new("runc");
-    command.arg("run").arg("--bundle").arg(&bundle).arg(format!("poolyard-bench-{}", std::process::id()));
+    // Without the real-time priority: version 1 takes no such process into its cpu cgroup.
+    let mut command = Command::new("chrt");
+    command.args(["-o", "0", "runc", "run"]).arg("--bundle").arg(&bundle).arg(format!("poolyard-bench-{}", std::process::id()));
     Ok(command)
 }
