@@ -73,6 +73,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
         let newcomer = self.introduce(key)?;
         let now = self.clock.fine();
         let own = options.deadline.map(|deadline| self.clock.at(deadline));
+        let mut last_error = None;
         let (acquired, held, deadline) = self.event(|inner| {
             let common = now.plus_maybe(inner.config.wait_timeout);
             let group = match inner.ledger.gate() {
@@ -82,6 +83,10 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
             let acquired = inner.ledger.acquire(group, own, common, now, location);
             let held = match acquired {
                 Acquired::Ready(slot) => Some(inner.unpark(slot)),
+                Acquired::CircuitOpen(_) => {
+                    last_error = inner.shell(group).last_error.clone();
+                    None
+                }
                 Acquired::Queued(waiter) => {
                     *inner.seat(waiter) = Default::default();
                     None
@@ -103,6 +108,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
                 driven: false,
                 done: false,
             })),
+            Acquired::CircuitOpen(until) => {
+                Err(AcquireError::CircuitOpen { retry_after: until.since(now), cause: last_error })
+            }
             refusal => Err(self.refusal(refusal, newcomer.cost)),
         }
     }
@@ -286,6 +294,9 @@ impl<M: Manager> Inner<M> {
         }
         Err(match fate {
             Fate::TimedOut(phase) => AcquireError::TimedOut { phase, counts: self.counts(), last_error },
+            Fate::CircuitOpen(until) => {
+                AcquireError::CircuitOpen { retry_after: until.since(now), cause: last_error }
+            }
             Fate::CreateFailed => match self.seat(waiter).failure.take() {
                 Some(CreateFailure::Error(error)) => AcquireError::Create(error),
                 Some(CreateFailure::Panicked(message)) => AcquireError::CreatePanicked(message),

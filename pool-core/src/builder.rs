@@ -104,6 +104,11 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
         max_abandoned: usize;
         /// How often a return may pass an older waiter of another key. Default: 64.
         max_overtakes: u64;
+        /// How long no creation of a key is tried whose creations keep failing, the first time; it
+        /// doubles with each failed probe. Default: 1 s.
+        breaker_pause: Duration;
+        /// How long no creation of a key is tried, at most. Default: 30 s.
+        breaker_max_pause: Duration;
         /// In which order idle resources are used. Default: [`ReuseOrder::Lifo`].
         order: ReuseOrder;
         /// How long one creation may take, all attempts together. Default: 30 s.
@@ -127,6 +132,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
         max_idle: usize;
         /// How many resources of one key may be idle. Default: as `max_per_key`.
         max_idle_per_key: usize;
+        /// After how many failed creations of a key in a row none is tried for a while; `None`: never.
+        /// Default: 10.
+        breaker_after: u64;
         /// How long an acquire may take altogether; `None`: for ever. Default: 30 s.
         wait_timeout: Duration;
         /// How long a resource may be idle; `None`: for ever. Default: 10 min.

@@ -18,6 +18,10 @@ pub struct Counters {
     pub refused: u64,
     /// Waiters that got the error of a creation.
     pub failed: u64,
+    /// Callers and waiters that only a creation could have served, while none was tried.
+    pub circuit_refused: u64,
+    /// Times that creations of a key failed so often that none was tried for a while.
+    pub circuits_opened: u64,
     /// Waiters that were told that the pool is closed.
     pub closed: u64,
     /// Leases returned, in whatever way.

@@ -11,7 +11,9 @@
 //! | error | `poolyard: reuse panicked` | `id`, `panic` |
 //! | error | `poolyard: a resource's end panicked` | `reason`, `panic` |
 //! | error | `poolyard: a destroy missed its deadline; its resource is abandoned` | `id`, `reason` |
+//! | error | `poolyard: the policy of a key cannot work` | `error` |
 //! | warn | `poolyard: creation failed` | `id`, `error`, `took` |
+//! | warn | `poolyard: creations of a key keep failing; none is tried for a while` | `id`, `failures`, `pause` |
 //! | warn | `poolyard: the resource is not used again` | `id`, `call`, `reason`, `error` |
 //! | warn | `poolyard: the manager blocks its thread; use spawn_blocking` | `id`, `call`, `held` |
 //! | warn | `poolyard: a job was lost` | `id`, `reason` |

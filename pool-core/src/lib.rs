@@ -98,5 +98,5 @@ pub use metrics::MetricsObserver;
 pub use observer::Observer;
 pub use policy::KeyPolicy;
 pub use pool::{Pool, WeakPool};
-pub use snapshot::{CloseReport, KeyInfo, ResourceInfo, ResourceState, Snapshot};
+pub use snapshot::{Circuit, CloseReport, KeyInfo, ResourceInfo, ResourceState, Snapshot};
 pub use warm::WarmReport;

@@ -15,6 +15,7 @@ use crate::observer::Observer;
 /// | `poolyard_returned_total` | counter | |
 /// | `poolyard_timed_out_total` | counter | `phase` |
 /// | `poolyard_create_seconds` | histogram | `result`: `ok`, `error` |
+/// | `poolyard_circuits_opened_total` | counter | |
 /// | `poolyard_recycle_seconds` | histogram | `result` |
 /// | `poolyard_health_check_seconds` | histogram | `result` |
 /// | `poolyard_destroy_seconds` | histogram | `reason` |
@@ -61,6 +62,10 @@ impl Observer for MetricsObserver {
         self.time("poolyard_create_seconds", "result", "error", took);
     }
 
+    fn circuit_opened(&self, _: ResourceId, _: u64, _: Duration) {
+        metrics::counter!("poolyard_circuits_opened_total", "pool" => self.pool.clone()).increment(1);
+    }
+
     fn recycled(&self, _: ResourceId, failed: Option<Reason>, took: Duration) {
         self.time("poolyard_recycle_seconds", "result", result(failed), took);
     }
@@ -91,7 +96,7 @@ impl Observer for MetricsObserver {
 
 impl crate::Snapshot {
     /// Reports the snapshot's counts as gauges to the recorder of the `metrics` facade:
-    /// `poolyard_resources` by `state`, `poolyard_waiters`, `poolyard_cost`, `poolyard_keys`, each with
+    /// `poolyard_resources` by `state`, `poolyard_waiters`, `poolyard_cost`, `poolyard_keys`, `poolyard_circuits_open`, each with
     /// the label `pool`.
     pub fn report(&self, pool: &str) {
         let counts = &self.counts;
@@ -110,6 +115,7 @@ impl crate::Snapshot {
         }
         metrics::gauge!("poolyard_waiters", "pool" => pool.to_owned()).set(counts.waiters as f64);
         metrics::gauge!("poolyard_cost", "pool" => pool.to_owned()).set(self.cost as f64);
+        metrics::gauge!("poolyard_circuits_open", "pool" => pool.to_owned()).set(self.circuits_open as f64);
         metrics::gauge!("poolyard_keys", "pool" => pool.to_owned()).set(self.keys as f64);
     }
 }

@@ -18,6 +18,8 @@ pub trait Observer: Send + Sync + 'static {
     fn created(&self, _id: ResourceId, _took: Duration) {}
     /// A creation failed for good.
     fn create_failed(&self, _id: ResourceId, _error: &str, _took: Duration) {}
+    /// So many creations of one key have failed in a row, `id` the last, that none is tried for `pause`.
+    fn circuit_opened(&self, _id: ResourceId, _failures: u64, _pause: Duration) {}
     /// A recycle ended; `failed` says why the resource is destroyed, if it is.
     fn recycled(&self, _id: ResourceId, _failed: Option<Reason>, _took: Duration) {}
     /// A health check ended; `failed` says why the resource is destroyed, if it is.

@@ -82,6 +82,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     /// - [`AcquireError::Create`], [`CreatePanicked`](AcquireError::CreatePanicked) and
     ///   [`CreateGone`](AcquireError::CreateGone): a creation failed, and this caller was the oldest
     ///   that waited for its key
+    /// - [`AcquireError::CircuitOpen`]: creations for the key keep failing, and none of its resources
+    ///   is left to wait for
     /// - [`AcquireError::TooManyWaiters`]: the queue is full
     /// - [`AcquireError::TooCostly`] and [`AcquireError::Policy`]: this key can never be served
     /// - [`AcquireError::Closed`] and [`AcquireError::Forked`]: this pool is of no more use here
@@ -250,6 +252,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
             counts: inner.counts(),
             cost: inner.ledger.cost(),
             keys: inner.groups.iter().flatten().count(),
+            circuits_open: inner.ledger.circuits_open() as usize,
             stuck: inner.ledger.stuck() as usize,
             suspended: gate == Gate::Suspended,
             closed: gate == Gate::Closed,
@@ -265,10 +268,11 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
         infos.into_iter().map(|info| info.with_key(|key| M::Key::clone(&key))).collect()
     }
 
-    /// Every key that has resources or waiters at this moment. O(keys).
+    /// Every key that has resources or waiters at this moment, or creations that failed lately. O(keys).
     pub fn keys(&self) -> Vec<KeyInfo<M::Key>> {
-        let infos: Vec<_> = self.shared.state.lock().key_infos();
-        infos.into_iter().map(|(key, counts)| KeyInfo { key: M::Key::clone(&key), counts }).collect()
+        let now = self.shared.clock.fine();
+        let infos: Vec<_> = self.shared.state.lock().key_infos(now);
+        infos.into_iter().map(|info| info.with_key(|key| M::Key::clone(&key))).collect()
     }
 
     /// The configuration in force.

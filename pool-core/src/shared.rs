@@ -12,12 +12,13 @@ use std::task::Waker;
 use hashbrown::HashTable;
 use tokio::sync::oneshot;
 
+use crate::call::contained;
 use crate::config::PoolConfig;
 use crate::context::GoneSink;
 use crate::driver::DriverSeat;
 use crate::error::{Counts, CreateFailure};
 use crate::held::Held;
-use crate::ledger::{Failed, Fate, Ledger, Rules, State};
+use crate::ledger::{Failed, Fate, Ledger, Opened, Rules, State, Unmet};
 use crate::manager::Manager;
 use crate::meta::{Reason, ResourceId};
 use crate::newcomer::Newcomer;
@@ -112,6 +113,8 @@ pub(crate) struct After<M: Manager> {
     /// What only waits to be dropped, since that runs a user's code.
     keys: Vec<Arc<M::Key>>,
     failures: Vec<CreateFailure<M::Error>>,
+    /// For the observer.
+    opened: Vec<Opened>,
     needs_driver: bool,
     /// There is something in here.
     news: bool,
@@ -126,6 +129,7 @@ impl<M: Manager> After<M> {
             gone: Vec::new(),
             keys: Vec::new(),
             failures: Vec::new(),
+            opened: Vec::new(),
             needs_driver: false,
             news: false,
         }
@@ -347,9 +351,13 @@ impl<M: Manager> Inner<M> {
             }
             after.keys.push(shell.key);
         }
-        let closed = self.ledger.gate() == crate::ledger::Gate::Closed;
-        for call in std::mem::take(&mut self.ledger.out.unmet_warm) {
-            let failure = if closed { CreateFailure::Interrupted } else { CreateFailure::NoRoom };
+        after.opened.append(&mut self.ledger.out.opened);
+        for (call, unmet) in std::mem::take(&mut self.ledger.out.unmet_warm) {
+            let failure = match unmet {
+                Unmet::NoRoom => CreateFailure::NoRoom,
+                Unmet::CircuitOpen => CreateFailure::CircuitOpen,
+                Unmet::Closed => CreateFailure::Interrupted,
+            };
             if let Ok(waker) = self.warm_calls.failed(call, failure) {
                 after.wake(waker);
             }
@@ -407,10 +415,19 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
     }
 
     #[cold]
-    fn carry_out(self: &Arc<Self>, after: After<M>) {
+    fn carry_out(self: &Arc<Self>, mut after: After<M>) {
+        for opened in std::mem::take(&mut after.opened) {
+            self.tell_opened(opened);
+        }
         if after.carry_out() {
             self.want_driver();
         }
+    }
+
+    fn tell_opened(&self, opened: Opened) {
+        let Opened { id, failures, pause } = opened;
+        tracing::warn!(%id, failures, ?pause, "poolyard: creations of a key keep failing; none is tried for a while");
+        _ = contained(|| self.observer.circuit_opened(id, failures, pause));
     }
 
     /// The time for the hot path.

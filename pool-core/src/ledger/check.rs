@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use super::group::NOT_HUNGRY;
 use super::slot::{Check, State};
 use super::waiter::Fate;
-use super::{Gate, Ledger, NIL, Timer};
+use super::{Circuit, Gate, Ledger, NIL, Timer};
 use crate::meta::Reason;
 
 impl Ledger {
@@ -19,6 +19,7 @@ impl Ledger {
         self.covered_waiters_are_those_that_hopeful_slots_will_serve();
         self.nobody_waits_while_something_is_idle();
         self.nobody_waits_while_there_is_room();
+        self.nobody_waits_for_a_creation_that_is_not_tried();
         self.grants_and_waiters_agree();
         self.timers_belong_to_somebody_and_are_never_late();
         self.an_unused_group_is_forgotten();
@@ -173,6 +174,25 @@ impl Ledger {
             let evictable = idle && dying == 0 && self.rules.max_cost >= 1 << 40;
             assert!(!evictable, "the oldest waiter does not wait while room can be made");
         }
+    }
+
+    fn nobody_waits_for_a_creation_that_is_not_tried(&self) {
+        let (mut breakers, mut open) = (0, 0);
+        for (index, group) in &self.groups {
+            let Some(breaker) = &group.breaker else { continue };
+            breakers += 1;
+            open += u32::from(breaker.circuit != Circuit::Closed);
+            assert!(breaker.failures > 0, "a breaker remembers failures");
+            let timers = self.timers.iter().filter(|(_, timer)| *timer == Timer::Breaker(index as u32));
+            assert_eq!(timers.count(), 1, "the breaker of group {index} is looked at again");
+            let hopeless = self.hopeless_until(index as u32).is_some();
+            assert!(!hopeless || group.waiters.is_empty(), "nobody waits for a creation that is not tried");
+        }
+        assert_eq!(
+            (breakers, open),
+            (self.totals.breakers, self.totals.circuits_open),
+            "breakers are counted"
+        );
     }
 
     fn grants_and_waiters_agree(&self) {

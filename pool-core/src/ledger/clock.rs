@@ -23,6 +23,7 @@ impl Ledger {
             self.timers.pop_first();
             match timer {
                 Timer::Slot(index) => self.slot_is_due(index, now),
+                Timer::Breaker(group) => self.breaker_is_due(group, now),
                 Timer::Refill(group) => {
                     self.dirty = true;
                     self.refresh(group);

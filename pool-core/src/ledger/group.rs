@@ -1,5 +1,6 @@
 //! One group: everything the ledger knows about one key.
 
+use super::breaker::Breaker;
 use super::list::{List, NIL};
 use super::rules::KeyRules;
 use super::slot::State;
@@ -31,6 +32,8 @@ pub(crate) struct Group {
     /// The minimum idle is not refilled before this, after failures.
     pub(crate) refill_after: Time,
     pub(crate) refill_failures: u32,
+    /// The last creation failed.
+    pub(crate) breaker: Option<Box<Breaker>>,
     /// How many entries of the warm-up queue name it.
     pub(crate) pins: u32,
     /// The last dispatch in which room was spoken for on its behalf.
@@ -52,6 +55,7 @@ impl Group {
             lean: false,
             refill_after: Time::ZERO,
             refill_failures: 0,
+            breaker: None,
             pins: 0,
             spoken_in: 0,
         }
@@ -81,6 +85,9 @@ impl Group {
     }
 
     pub(crate) fn is_unused(&self) -> bool {
-        self.pins == 0 && self.waiters.is_empty() && self.counts == [0; State::KINDS]
+        self.pins == 0
+            && self.breaker.is_none()
+            && self.waiters.is_empty()
+            && self.counts == [0; State::KINDS]
     }
 }

@@ -7,11 +7,13 @@
 //! - `slot`, `group`, `waiter`: the records; `list`: the lists that run through them
 //! - `book`: the only functions that change states and counts
 //! - `lease`: events of callers; `work`: events of the driver; `admin`: events of the owner
+//! - `breaker`: what follows from failed creations
 //! - `dispatch`: who gets freed room; `clock`: what time brings
 //! - `check`: the invariants, one assertion each
 
 mod admin;
 mod book;
+mod breaker;
 #[cfg(test)]
 mod check;
 mod clock;
@@ -27,9 +29,11 @@ mod waiter;
 mod work;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use slab::Slab;
 
+pub(crate) use self::breaker::Circuit;
 use self::group::Group;
 pub(crate) use self::lease::{Acquired, Verdict};
 use self::list::List;
@@ -66,6 +70,24 @@ pub(crate) struct Order {
     pub(crate) job: Job,
 }
 
+/// A circuit that has opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Opened {
+    /// The creation that failed last.
+    pub(crate) id: ResourceId,
+    /// How many failed in a row.
+    pub(crate) failures: u64,
+    pub(crate) pause: Duration,
+}
+
+/// Why a call of `warm` is not met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unmet {
+    NoRoom,
+    CircuitOpen,
+    Closed,
+}
+
 /// What events leave to be done.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
@@ -77,8 +99,10 @@ pub(crate) struct Out {
     pub(crate) settled: Vec<u32>,
     /// Groups that are gone; their keys can be forgotten.
     pub(crate) dead_groups: Vec<u32>,
-    /// Calls of `warm` for whose resource there is no room; once per resource.
-    pub(crate) unmet_warm: Vec<u64>,
+    /// Calls of `warm` for which nothing is made, and why; once per resource.
+    pub(crate) unmet_warm: Vec<(u64, Unmet)>,
+    /// Circuits that have opened.
+    pub(crate) opened: Vec<Opened>,
 }
 
 /// What is due at a certain time.
@@ -88,6 +112,8 @@ enum Timer {
     Slot(u32),
     /// A group below its minimum idle may be refilled again.
     Refill(u32),
+    /// The breaker of a group is to be looked at.
+    Breaker(u32),
 }
 
 /// The oldest waiter for which there is no room.
@@ -109,6 +135,10 @@ struct Totals {
     cost_idle: u64,
     abandoned: u32,
     stuck: u32,
+    /// Groups whose last creation failed.
+    breakers: u32,
+    /// Groups whose circuit is not closed.
+    circuits_open: u32,
 }
 
 pub(crate) struct Ledger {

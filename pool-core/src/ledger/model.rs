@@ -13,7 +13,7 @@ use std::panic::Location;
 use proptest::test_runner::Config;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
 
-use self::reference::{Life, Model, Step};
+use self::reference::{Life, Model, PAUSE, Step};
 use super::{Acquired, Fate, Ledger, Rules, State, Verdict};
 use crate::config::PoolConfig;
 use crate::meta::{Reason, ResourceId};
@@ -198,6 +198,11 @@ impl StateMachineTest for Real {
             Step::EndDestroy(serial) => real.ledger.destroyed(real.slot(serial), now),
             Step::Gone(serial) => _ = real.ledger.gone(real.id(serial), now),
             Step::Hedge(serial) => real.ledger.hedge(real.id(serial), now),
+            Step::Pause => {
+                real.pass(PAUSE.as_nanos() as u64);
+                let now = real.now();
+                real.ledger.tick(now);
+            }
         }
         real.settle();
         assert_eq!(real.lives(), model.lives(), "resources: (serial, state, running, hopeful)");

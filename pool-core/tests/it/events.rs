@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use poolyard_core::Lease;
+use poolyard_core::{KeyPolicy, Lease};
 use poolyard_testkit::{FakeManager, Gate, Method, Step};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -129,6 +129,27 @@ async fn a_failed_creation_and_its_retries_are_told() {
     pool.acquire(&1).await.unwrap_err();
     let told = [row("debug", "creation failed, trying again"), row("warn", "creation failed")];
     assert_eq!(seen.take(), told.into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_that_opens_is_told() {
+    let seen = Seen::default();
+    let _guard = set_default(seen.clone());
+    let fake = FakeManager::new().create_script([Step::err("no")]);
+    let pool = pool_of(1, &fake).breaker_after(1).build().unwrap();
+    pool.acquire(&1).await.unwrap_err();
+    let told = row("warn", "creations of a key keep failing; none is tried for a while");
+    assert!(seen.take().contains(&told));
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_work_is_told() {
+    let seen = Seen::default();
+    let _guard = set_default(seen.clone());
+    let fake = FakeManager::new();
+    let pool = pool_of(1, &fake).policy(|_| KeyPolicy::new().max_uses(0)).build().unwrap();
+    pool.acquire(&1).await.unwrap_err();
+    assert_eq!(seen.take(), [row("error", "the policy of a key cannot work")].into());
 }
 
 #[tokio::test(start_paused = true)]

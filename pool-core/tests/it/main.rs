@@ -9,6 +9,7 @@ mod common;
 mod adapters;
 mod admin;
 mod blocking;
+mod breaker;
 mod by_hand;
 mod cancel;
 mod checks;

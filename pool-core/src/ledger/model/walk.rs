@@ -77,8 +77,9 @@ fn nanos(span: u64) -> Duration {
 fn config() -> impl Strategy<Value = PoolConfig> {
     let counts = (1usize..6, 1usize..4, 0usize..4, 0usize..3, 1usize..4, 1usize..3, 1usize..3, 0usize..3);
     let times = (1u64..80, 1u64..60, 1u64..60, any::<bool>(), 1u64..4, 1u64..5, 0u64..4);
+    let breaker = (prop::option::of(1u64..4), 1u64..40, 0u64..60);
     let cost = prop_oneof![Just(1u64 << 40), 4u64..10];
-    (counts, times, cost).prop_map(|(counts, times, max_cost)| {
+    (counts, times, breaker, cost).prop_map(|(counts, times, breaker, max_cost)| {
         let (total, per_key, idle, min_idle, creating, recycling, destroying, surge) = counts;
         let (idle_timeout, check_after, check_interval, lifo, every, max_uses, overtakes) = times;
         let per_key = per_key.min(total);
@@ -97,6 +98,9 @@ fn config() -> impl Strategy<Value = PoolConfig> {
             max_surge: surge,
             max_abandoned: 2,
             max_overtakes: overtakes,
+            breaker_after: breaker.0,
+            breaker_pause: nanos(breaker.1),
+            breaker_max_pause: nanos(breaker.1 + breaker.2),
             order: if lifo { ReuseOrder::Lifo } else { ReuseOrder::Fifo },
             idle_timeout: Some(nanos(idle_timeout)),
             check_after: Some(nanos(check_after)),
