@@ -44,6 +44,8 @@ pub enum ReuseOrder {
 /// | `breaker_after` | 10 | that many failures in a row are no coincidence |
 /// | `breaker_pause` | 1 s | soon enough for what merely restarts |
 /// | `breaker_max_pause` | 30 s | what works again is in use again within an acquire's patience |
+/// | `leak_after` | never | how long a lease may be is for its user to say |
+/// | `pressure_interval` | 1 s | shorter than most creations, and a look takes microseconds |
 /// | `order` | LIFO | the warmest first |
 /// | `wait_timeout` | 30 s | the patience of an interactive caller |
 /// | `create_timeout` | 30 s | a container with a pulled image starts well within it |
@@ -126,6 +128,12 @@ pub struct PoolConfig {
     /// "in a row".
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::span"))]
     pub breaker_max_pause: Duration,
+    /// A lease held for longer is reported, once. `None`: never.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_span"))]
+    pub leak_after: Option<Duration>,
+    /// How often the [source of pressure](crate::Builder::pressure) is asked, if there is one.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::span"))]
+    pub pressure_interval: Duration,
     /// In which order idle resources are used.
     pub order: ReuseOrder,
     /// How long an acquire may take altogether. `None`: for ever.
@@ -193,6 +201,8 @@ impl Default for PoolConfig {
             breaker_after: Some(10),
             breaker_pause: Duration::from_secs(1),
             breaker_max_pause: Duration::from_secs(30),
+            leak_after: None,
+            pressure_interval: Duration::from_secs(1),
             order: ReuseOrder::Lifo,
             wait_timeout: Some(Duration::from_secs(30)),
             create_timeout: Duration::from_secs(30),
@@ -279,6 +289,8 @@ impl PoolConfig {
             ("max_lifetime", self.max_lifetime),
             ("check_interval", self.check_interval),
             ("breaker_pause", Some(self.breaker_pause)),
+            ("leak_after", self.leak_after),
+            ("pressure_interval", Some(self.pressure_interval)),
         ];
         for (field, value) in times {
             if value == Some(Duration::ZERO) {
@@ -380,6 +392,8 @@ mod tests {
         refused(|c| c.max_recycling = 0, &["max_recycling", "0"]);
         refused(|c| c.max_destroying = 0, &["max_destroying", "0"]);
         refused(|c| c.check_every_recycles = Some(0), &["check_every_recycles"]);
+        refused(|c| c.leak_after = Some(Duration::ZERO), &["leak_after is 0"]);
+        refused(|c| c.pressure_interval = Duration::ZERO, &["pressure_interval is 0"]);
         refused(|c| c.breaker_after = Some(0), &["breaker_after is 0"]);
         refused(|c| c.breaker_pause = Duration::ZERO, &["breaker_pause is 0"]);
         refused(
@@ -471,6 +485,9 @@ mod tests {
         row("order", "LIFO");
         let seconds = |d: Duration| format!("{} s", d.as_secs());
         row("wait_timeout", &seconds(c.wait_timeout.unwrap()));
+        assert_eq!(c.leak_after, None);
+        row("leak_after", "never");
+        row("pressure_interval", &seconds(c.pressure_interval));
         row("breaker_pause", &seconds(c.breaker_pause));
         row("breaker_max_pause", &seconds(c.breaker_max_pause));
         row("create_timeout", &seconds(c.create_timeout));

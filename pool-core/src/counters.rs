@@ -52,6 +52,8 @@ pub struct Counters {
     pub destroyed: [u64; Reason::ALL.len()],
     /// Destroys that missed their deadline.
     pub abandoned: u64,
+    /// Leases held for longer than `leak_after`.
+    pub leaks: u64,
     /// Times that a resource passed an older waiter of another key.
     pub overtakes: u64,
 }

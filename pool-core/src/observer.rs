@@ -1,5 +1,6 @@
 //! [`Observer`]: a user's eyes on the pool, without cost where they are closed.
 
+use std::panic::Location;
 use std::time::Duration;
 
 use crate::error::Phase;
@@ -28,6 +29,10 @@ pub trait Observer: Send + Sync + 'static {
     fn destroyed(&self, _id: ResourceId, _reason: Reason, _took: Duration) {}
     /// A destroy missed its deadline.
     fn abandoned(&self, _id: ResourceId, _reason: Reason) {}
+    /// The pool has come under pressure, with the cause, or, `None`, it is over.
+    fn pressure(&self, _cause: Option<&str>) {}
+    /// A lease has been `held` for longer than `leak_after`; it was acquired `at`. Once for each lease.
+    fn leaked(&self, _id: ResourceId, _held: Duration, _at: &'static Location<'static>) {}
     /// A caller's deadline passed.
     fn timed_out(&self, _phase: Phase) {}
     /// One poll of a manager's future held its thread for `held`.

@@ -20,6 +20,7 @@ use crate::ledger::Gate;
 use crate::manager::Manager;
 use crate::meta::{Meta, Reason, ResourceId};
 use crate::observer::Observer;
+use crate::pressure::{Shed, ShedReport};
 use crate::rt;
 use crate::shared::Shared;
 use crate::snapshot::{CloseReport, KeyInfo, ResourceInfo, Snapshot};
@@ -254,6 +255,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
             keys: inner.groups.iter().flatten().count(),
             circuits_open: inner.ledger.circuits_open() as usize,
             stuck: inner.ledger.stuck() as usize,
+            pressure: inner.pressure.as_ref().map(|(cause, _)| Arc::clone(cause)),
             suspended: gate == Gate::Suspended,
             closed: gate == Gate::Closed,
             hedge_after: inner.config.hedge_after.unwrap_or_else(|| inner.recycle_times.p95()),
@@ -350,6 +352,22 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
             Ok(kept) => !kept,
             Err(panic) => std::panic::resume_unwind(panic),
         }
+    }
+
+    /// Destroys idle resources now, least recently used first, and reports what went. What a minimum
+    /// idle keeps stays, because it would be made again at once. O(idle resources).
+    pub fn shed(&self, amount: Shed) -> ShedReport<M::Key> {
+        let now = self.shared.clock.fine();
+        let (resources, cost) = self.shared.event(|inner| {
+            let ids = inner.ledger.to_shed(amount, true);
+            let slots = || ids.iter().filter_map(|id| inner.ledger.find(*id));
+            let infos: Vec<_> = slots().map(|slot| inner.resource_info(slot, now)).collect();
+            let cost = slots().map(|slot| slot.cost).sum();
+            inner.ledger.shed(&ids, now);
+            (infos, cost)
+        });
+        let resources = resources.into_iter().map(|info| info.with_key(|key| M::Key::clone(&key))).collect();
+        ShedReport { resources, cost }
     }
 
     /// Nothing made so far for `key` is used again: idle resources are destroyed now, others when

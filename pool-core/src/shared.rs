@@ -24,6 +24,7 @@ use crate::meta::{Reason, ResourceId};
 use crate::newcomer::Newcomer;
 use crate::observer::Observer;
 use crate::policy::{KeyConfig, KeyPolicy, Policies};
+use crate::pressure::Source;
 use crate::quantile::Quantile;
 use crate::rt::Placement;
 use crate::snapshot::counts_of;
@@ -38,6 +39,7 @@ pub(crate) struct Shared<M: Manager, O, S> {
     pub(crate) clock: Clock,
     pub(crate) placement: Placement,
     pub(crate) policies: Policies<M>,
+    pub(crate) source: Source,
     /// Resources are checked before every hand-out, whatever the configuration says.
     pub(crate) check_always: bool,
     /// The generation of forks in which the pool was made.
@@ -72,6 +74,8 @@ pub(crate) struct Inner<M: Manager> {
     /// Callers of `close` that wait for the pool to be drained.
     pub(crate) draining: Vec<Waker>,
     pub(crate) recycle_times: Quantile,
+    /// What is short, and since when.
+    pub(crate) pressure: Option<(Arc<str>, Time)>,
     /// What the current event leaves to be done after the lock is released.
     pub(crate) after: After<M>,
 }
@@ -182,6 +186,7 @@ impl<M: Manager> Inner<M> {
             gone_watchers: Vec::new(),
             draining: Vec::new(),
             recycle_times: Quantile::default(),
+            pressure: None,
             after: After::new(),
         }
     }
@@ -241,6 +246,9 @@ impl<M: Manager> Inner<M> {
             Some(policy.resolve(config))
         };
         self.ledger.resize(rules, own, now);
+        // It may have to look at something sooner.
+        let driver = self.driver.waker.take();
+        self.after.wake(driver);
     }
 
     #[inline]
@@ -356,6 +364,7 @@ impl<M: Manager> Inner<M> {
             let failure = match unmet {
                 Unmet::NoRoom => CreateFailure::NoRoom,
                 Unmet::CircuitOpen => CreateFailure::CircuitOpen,
+                Unmet::Pressure => CreateFailure::Pressure,
                 Unmet::Closed => CreateFailure::Interrupted,
             };
             if let Ok(waker) = self.warm_calls.failed(call, failure) {

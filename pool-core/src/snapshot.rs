@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub circuits_open: usize,
     /// Resources whose destroy hung, beyond `max_abandoned`: their places stay taken.
     pub stuck: usize,
+    /// What is short, while the pool is under [pressure](crate::PressureSource).
+    pub pressure: Option<Arc<str>>,
     /// The pool is suspended.
     pub suspended: bool,
     /// The pool is closed.
@@ -166,7 +168,7 @@ impl<M: Manager> Inner<M> {
         self.ledger.slots().map(|slot| self.resource_info(slot, now)).collect()
     }
 
-    fn resource_info(&self, slot: &Slot, now: Time) -> ResourceInfo<Arc<M::Key>> {
+    pub(crate) fn resource_info(&self, slot: &Slot, now: Time) -> ResourceInfo<Arc<M::Key>> {
         let leased = slot.state == State::Leased;
         // Until its own is there, the note is that of the slot's last resource.
         let described = slot.state != State::Creating;

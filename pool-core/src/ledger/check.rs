@@ -8,6 +8,7 @@ use super::slot::{Check, State};
 use super::waiter::Fate;
 use super::{Circuit, Gate, Ledger, NIL, Timer};
 use crate::meta::Reason;
+use crate::time::Time;
 
 impl Ledger {
     /// Panics at the first invariant that does not hold.
@@ -143,6 +144,11 @@ impl Ledger {
             let hungry = self.gate == Gate::Open && self.wants(number as u32) > 0;
             assert_eq!(group.hungry_at != NOT_HUNGRY, hungry, "group {number} is hungry if it wants");
             assert_eq!(
+                self.lean.contains(&(number as u32)),
+                group.lean,
+                "group {number} stands among the lean"
+            );
+            assert_eq!(
                 self.hungry.contains(&(group.hungry_at, number as u32)),
                 hungry,
                 "group {number} stands among the hungry"
@@ -161,7 +167,7 @@ impl Ledger {
         if self.gate != Gate::Open || self.totals.counts[State::Creating.kind()] >= self.rules.max_creating {
             return;
         }
-        if self.is_overdue() || self.dirty {
+        if self.is_overdue() || self.dirty || self.pressed {
             return;
         }
         let dying = self.totals.counts[State::Destroying(Reason::Closed).kind()];
@@ -221,6 +227,18 @@ impl Ledger {
             if slot.state == State::Idle {
                 assert!(slot.timer <= slot.expires, "slot {index} is looked at before it expires");
             }
+        }
+        for (index, waiter) in self.waiters.iter().filter(|(_, waiter)| waiter.fate == Fate::Waiting) {
+            assert!(self.alarm <= waiter.deadline, "the alarm rings for waiter {index}");
+            let own = self.own_deadlines.contains(&(waiter.deadline, index as u32));
+            assert_eq!(own, waiter.own_deadline, "waiter {index} has its deadline in the set");
+        }
+        let mut index = self.by_arrival.head;
+        let mut last = Time::ZERO;
+        while index != NIL {
+            let deadline = self.waiters[index as usize].deadline;
+            assert!(last <= deadline, "the list by arrival is in the order of deadlines");
+            (last, index) = (deadline, self.waiters[index as usize].by_arrival.next);
         }
         for &(due, timer) in &self.timers {
             assert!(self.alarm <= due, "the alarm rings before {timer:?}");

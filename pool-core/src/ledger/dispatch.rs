@@ -52,7 +52,9 @@ impl Ledger {
         while self.dirty {
             self.dispatches += 1;
             self.starved = None;
-            if self.gate == Gate::Open {
+            if self.pressed {
+                self.refuse_warm_up();
+            } else if self.gate == Gate::Open {
                 self.create_for_waiters();
                 if self.hungry.is_empty() {
                     self.refill(now);

@@ -179,7 +179,8 @@ impl Ledger {
         let record = &self.groups[group as usize];
         let room = self.fits_now(record.cost) && record.serving() < record.rules.max_per_key;
         if self.gate == Gate::Closed || !room {
-            self.bury(group);
+            self.refresh(group);
+            self.dispatch(now);
             return None;
         }
         let index = self.add_slot(group, Origin::Inserted);

@@ -7,7 +7,7 @@
 //! - `slot`, `group`, `waiter`: the records; `list`: the lists that run through them
 //! - `book`: the only functions that change states and counts
 //! - `lease`: events of callers; `work`: events of the driver; `admin`: events of the owner
-//! - `breaker`: what follows from failed creations
+//! - `breaker`: what follows from failed creations; `pressure`: from shortage; `overdue`: long leases
 //! - `dispatch`: who gets freed room; `clock`: what time brings
 //! - `check`: the invariants, one assertion each
 
@@ -23,6 +23,8 @@ mod lease;
 mod list;
 #[cfg(test)]
 mod model;
+mod overdue;
+mod pressure;
 mod rules;
 mod slot;
 mod waiter;
@@ -38,6 +40,7 @@ use self::group::Group;
 pub(crate) use self::lease::{Acquired, Verdict};
 use self::list::List;
 pub(crate) use self::list::NIL;
+pub(crate) use self::overdue::Overdue;
 pub(crate) use self::rules::{KeyRules, Rules};
 pub(crate) use self::slot::{Origin, Slot, State};
 pub(crate) use self::waiter::Fate;
@@ -85,6 +88,7 @@ pub(crate) struct Opened {
 pub(crate) enum Unmet {
     NoRoom,
     CircuitOpen,
+    Pressure,
     Closed,
 }
 
@@ -184,6 +188,8 @@ pub(crate) struct Ledger {
     generation: u64,
     /// Something changed that `dispatch` must look at.
     dirty: bool,
+    /// Something is short: no creation starts.
+    pressed: bool,
     /// The limits were changed: what was there before may exceed them.
     resized: bool,
     pub(crate) out: Out,
@@ -220,6 +226,7 @@ impl Ledger {
             serials: 0,
             generation: 0,
             dirty: false,
+            pressed: false,
             resized: false,
             out: Out::default(),
             counters: Counters::default(),

@@ -77,6 +77,7 @@ pub(crate) struct Model {
     stamps: u64,
     least_cost: u64,
     breakers: [Breaker; KEYS as usize],
+    pressed: bool,
 }
 
 /// What failed creations of one key led to.
@@ -111,6 +112,9 @@ pub(crate) enum Step {
     Hedge(u64),
     /// Every pause of a breaker passes.
     Pause,
+    Shed(usize),
+    Press,
+    Relieve,
 }
 
 fn by_key(limit: Range<usize>) -> impl Strategy<Value = [usize; KEYS as usize]> {
@@ -164,6 +168,7 @@ impl Model {
             stamps: 0,
             least_cost: u64::MAX,
             breakers: Default::default(),
+            pressed: false,
         }
     }
 
@@ -493,6 +498,15 @@ impl Model {
         }
     }
 
+    /// Destroys the oldest that are idle.
+    fn shed(&mut self, count: usize) {
+        for _ in 0..count {
+            let idle = self.things.iter().filter(|thing| thing.life == Life::Idle);
+            let Some(oldest) = idle.min_by_key(|thing| thing.stamp) else { return };
+            self.destroy(oldest.serial);
+        }
+    }
+
     fn create(&mut self, key: u8) {
         self.serials += 1;
         let serial = self.serials;
@@ -506,7 +520,7 @@ impl Model {
         self.starved = None;
         let mut spoken = (0, 0);
         let mut looked_at = BTreeSet::new();
-        loop {
+        while !self.pressed {
             let next = self.wanting().into_iter().find(|(ticket, _)| !looked_at.contains(ticket));
             let Some((ticket, key)) = next else { break };
             looked_at.insert(ticket);
@@ -561,6 +575,9 @@ impl Model {
     fn steps(&self) -> Vec<Step> {
         let mut steps: Vec<Step> = (0..KEYS).map(Step::Acquire).collect();
         steps.extend(self.breakers.iter().any(|breaker| breaker.failures > 0).then_some(Step::Pause));
+        let idle = self.count(|thing| thing.life == Life::Idle);
+        steps.extend((idle > 0).then_some(Step::Shed(1 + idle / 2)));
+        steps.push(if self.pressed { Step::Relieve } else { Step::Press });
         for caller in &self.callers {
             steps.push(Step::Cancel(caller.ticket));
             steps.extend(caller.granted.map(|_| Step::PickUp(caller.ticket)));
@@ -612,7 +629,7 @@ impl ReferenceStateMachine for Model {
             })
         };
         match *step {
-            Step::Acquire(_) | Step::Pause => true,
+            Step::Acquire(_) | Step::Pause | Step::Shed(_) | Step::Press | Step::Relieve => true,
             Step::PickUp(ticket) => caller(ticket).is_some_and(|caller| caller.granted.is_some()),
             Step::Cancel(ticket) => caller(ticket).is_some(),
             Step::Return(s) | Step::Recycle(s) | Step::Discard(s) | Step::Detach(s) => {
@@ -646,6 +663,12 @@ impl ReferenceStateMachine for Model {
             Step::Gone(serial) => model.gone(serial),
             Step::Hedge(serial) => model.thing(serial).hopeful = false,
             Step::Pause => model.pause(),
+            Step::Shed(count) => model.shed(count),
+            Step::Press => {
+                model.pressed = true;
+                model.shed(model.count(|thing| thing.life == Life::Idle).div_ceil(2));
+            }
+            Step::Relieve => model.pressed = false,
         }
         model.dispatch();
         model
