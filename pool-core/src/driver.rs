@@ -33,11 +33,35 @@ pub(crate) struct DriverSeat {
     pub(crate) armed: Time,
     /// Where it runs, once it has run.
     pub(crate) handle: Option<Handle>,
+    /// It has run, and where it runs time goes on by itself. A runtime of one thread stands still
+    /// whenever nobody is in it.
+    steady: bool,
+}
+
+impl DriverSeat {
+    /// Whether any caller can leave its deadline to the driver.
+    pub(crate) fn is_steady(&self) -> bool {
+        self.alive && self.steady
+    }
+
+    /// Whether a caller in the runtime `here` can leave its deadline to the driver.
+    pub(crate) fn keeps_time_for(&self, here: &Handle) -> bool {
+        let at_home = self.handle.as_ref().is_some_and(|there| there.id() == here.id());
+        self.is_steady() || self.alive && at_home
+    }
+
+    /// It is about to be woken, and will look at the time then.
+    pub(crate) fn rouse(&mut self) -> Option<Waker> {
+        if self.alive {
+            self.armed = Time::ZERO;
+        }
+        self.waker.take()
+    }
 }
 
 impl Default for DriverSeat {
     fn default() -> Self {
-        DriverSeat { alive: false, waker: None, armed: Time::NEVER, handle: None }
+        DriverSeat { alive: false, waker: None, armed: Time::NEVER, handle: None, steady: false }
     }
 }
 
@@ -55,6 +79,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
     pub(crate) fn start_driver(self: &Arc<Self>, on_thread: bool) -> bool {
         if self.is_forked() {
             // The parent's driver does the work; this process must not touch the resources.
+            return true;
+        }
+        if self.state.lock().driver.alive {
             return true;
         }
         if let Placement::Runtime(handle) = &self.placement
@@ -77,7 +104,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
         if !self.take_seat() {
             return true;
         }
-        rt::spawn(handle, Driver::new(Seated(Some(Arc::clone(self))), handle.clone()));
+        let driver = Driver::new(Seated(Some(Arc::clone(self))), handle.clone(), rt::is_steady(handle));
+        rt::spawn(handle, driver);
         self.state.lock().driver.alive
     }
 
@@ -87,7 +115,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
         }
         let seat = Seated(Some(Arc::clone(self)));
         let name = format!("poolyard-{}", self.state.lock().config.name);
-        let started = rt::spawn_thread(name, |handle| Driver::new(seat, handle));
+        let started = rt::spawn_thread(name, |handle| Driver::new(seat, handle, true));
         if let Err(error) = &started {
             tracing::error!(%error, "poolyard: no thread for the driver");
         }
@@ -149,16 +177,18 @@ impl<M: Manager> Inner<M> {
 struct Driver<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> {
     seat: Seated<M, O, S>,
     handle: Handle,
+    /// Time goes on by itself there.
+    steady: bool,
     sleep: Pin<Box<tokio::time::Sleep>>,
     armed: Time,
     watch: Watch,
 }
 
 impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Driver<M, O, S> {
-    fn new(seat: Seated<M, O, S>, handle: Handle) -> Self {
+    fn new(seat: Seated<M, O, S>, handle: Handle, steady: bool) -> Self {
         let sleep = rt::sleep_until(&handle, None);
         let has_source = seat.0.as_ref().is_some_and(|shared| !shared.source.is_none());
-        Driver { seat, handle, sleep, armed: Time::NEVER, watch: Watch::new(has_source) }
+        Driver { seat, handle, steady, sleep, armed: Time::NEVER, watch: Watch::new(has_source) }
     }
 
     /// Takes what is to be done, and leaves word when to be woken. `None`: nothing will ever be.
@@ -184,6 +214,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Driver<M, 
         };
         if !finished && inner.driver.handle.is_none() {
             inner.driver.handle = Some(self.handle.clone());
+            inner.driver.steady = self.steady;
         }
         let after = inner.settle();
         drop(inner);

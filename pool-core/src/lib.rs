@@ -48,6 +48,7 @@ pub mod events;
 pub mod guarantees;
 
 mod acquire;
+mod anchor;
 mod builder;
 mod call;
 mod config;

@@ -502,7 +502,11 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Drop for P
         }
         if last {
             let now = self.shared.clock.fine();
-            self.shared.event(|inner| inner.ledger.close(now));
+            let keep = Arc::clone(&self.shared);
+            self.shared.event(|inner| {
+                inner.ledger.close(now);
+                inner.keep = Some(keep);
+            });
         }
     }
 }

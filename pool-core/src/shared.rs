@@ -3,6 +3,7 @@
 //! Every change goes through [`Shared::event`]: lock, tell the ledger, collect what follows, unlock,
 //! and only then wake, send and drop. Under the lock runs no user code but `Key::eq`.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -78,7 +79,12 @@ pub(crate) struct Inner<M: Manager> {
     pub(crate) pressure: Option<(Arc<str>, Time)>,
     /// What the current event leaves to be done after the lock is released.
     pub(crate) after: After<M>,
+    /// What keeps the pool when its last handle is gone, as long as anything is leased.
+    pub(crate) keep: Option<Keep>,
 }
+
+/// A reference to the pool, whatever its types.
+pub(crate) type Keep = Arc<dyn Any + Send + Sync>;
 
 pub(crate) struct GroupShell<K> {
     pub(crate) key: Arc<K>,
@@ -109,9 +115,17 @@ impl<E> Default for Seat<E> {
 
 /// What is left to do after the lock is released.
 pub(crate) struct After<M: Manager> {
-    /// The first waker; almost always the only one.
+    /// The first waker; almost always all there is.
     wake: Option<Waker>,
-    wake_more: Vec<Waker>,
+    rest: Option<Box<Rest<M>>>,
+    needs_driver: bool,
+    /// There is something in here.
+    news: bool,
+}
+
+/// What is seldom left to do: kept apart, so that waking one waiter moves little.
+struct Rest<M: Manager> {
+    wake: Vec<Waker>,
     released: Vec<(oneshot::Sender<Result<(), Reason>>, Result<(), Reason>)>,
     gone: Vec<(oneshot::Sender<Arc<str>>, Arc<str>)>,
     /// What only waits to be dropped, since that runs a user's code.
@@ -119,37 +133,41 @@ pub(crate) struct After<M: Manager> {
     failures: Vec<CreateFailure<M::Error>>,
     /// For the observer.
     opened: Vec<Opened>,
-    needs_driver: bool,
-    /// There is something in here.
-    news: bool,
+    /// Maybe the last reference to the pool.
+    keep: Option<Keep>,
 }
 
 impl<M: Manager> After<M> {
-    pub(crate) fn new() -> Self {
-        After {
-            wake: None,
-            wake_more: Vec::new(),
-            released: Vec::new(),
-            gone: Vec::new(),
-            keys: Vec::new(),
-            failures: Vec::new(),
-            opened: Vec::new(),
-            needs_driver: false,
-            news: false,
-        }
+    pub(crate) const fn new() -> Self {
+        After { wake: None, rest: None, needs_driver: false, news: false }
     }
 
     pub(crate) fn wake(&mut self, waker: Option<Waker>) {
         self.news = true;
-        match self.wake {
-            None => self.wake = waker,
-            Some(_) => self.wake_more.extend(waker),
+        match (&self.wake, waker) {
+            (None, waker) => self.wake = waker,
+            (Some(_), None) => {}
+            (Some(_), Some(waker)) => self.rest().wake.push(waker),
         }
     }
 
     fn drop_later(&mut self, failure: CreateFailure<M::Error>) {
+        self.rest().failures.push(failure);
+    }
+
+    fn rest(&mut self) -> &mut Rest<M> {
         self.news = true;
-        self.failures.push(failure);
+        self.rest.get_or_insert_with(|| {
+            Box::new(Rest {
+                wake: Vec::new(),
+                released: Vec::new(),
+                gone: Vec::new(),
+                keys: Vec::new(),
+                failures: Vec::new(),
+                opened: Vec::new(),
+                keep: None,
+            })
+        })
     }
 
     /// Wakes, sends and drops; the caller no longer holds the lock. Whether a driver must be started.
@@ -157,7 +175,16 @@ impl<M: Manager> After<M> {
         if let Some(waker) = self.wake {
             waker.wake();
         }
-        for waker in self.wake_more {
+        if let Some(rest) = self.rest {
+            rest.carry_out();
+        }
+        self.needs_driver
+    }
+}
+
+impl<M: Manager> Rest<M> {
+    fn carry_out(self) {
+        for waker in self.wake {
             waker.wake();
         }
         for (sender, result) in self.released {
@@ -166,7 +193,6 @@ impl<M: Manager> After<M> {
         for (sender, cause) in self.gone {
             _ = sender.send(cause);
         }
-        self.needs_driver
     }
 }
 
@@ -188,6 +214,7 @@ impl<M: Manager> Inner<M> {
             recycle_times: Quantile::default(),
             pressure: None,
             after: After::new(),
+            keep: None,
         }
     }
 
@@ -247,7 +274,7 @@ impl<M: Manager> Inner<M> {
         };
         self.ledger.resize(rules, own, now);
         // It may have to look at something sooner.
-        let driver = self.driver.waker.take();
+        let driver = self.driver.rouse();
         self.after.wake(driver);
     }
 
@@ -310,7 +337,8 @@ impl<M: Manager> Inner<M> {
             || self.after.news
             || self.ledger.alarm() < self.driver.armed
             || !self.releasing.is_empty()
-            || !self.draining.is_empty();
+            || !self.draining.is_empty()
+            || self.keep.is_some();
         news.then(|| self.settle_news())
     }
 
@@ -320,14 +348,19 @@ impl<M: Manager> Inner<M> {
         self.settle_waiters(&mut after);
         self.settle_rest(&mut after);
         self.settle_releasing(&mut after);
+        if self.keep.is_some() && self.ledger.counts()[State::Leased.kind()] == 0 {
+            after.rest().keep = self.keep.take();
+        }
         if self.ledger.is_drained() {
-            after.wake_more.append(&mut self.draining);
+            for waker in self.draining.drain(..) {
+                after.wake(Some(waker));
+            }
             // The driver has nothing left to do, and ends.
-            after.wake(self.driver.waker.take());
+            after.wake(self.driver.rouse());
         }
         if !self.ledger.out.orders.is_empty() || self.ledger.alarm() < self.driver.armed {
             match self.driver.alive {
-                true => after.wake(self.driver.waker.take()),
+                true => after.wake(self.driver.rouse()),
                 false => after.needs_driver = true,
             }
         }
@@ -357,9 +390,11 @@ impl<M: Manager> Inner<M> {
             if let Ok(entry) = self.table.find_entry(shell.hash, |&other| other == group) {
                 entry.remove();
             }
-            after.keys.push(shell.key);
+            after.rest().keys.push(shell.key);
         }
-        after.opened.append(&mut self.ledger.out.opened);
+        if !self.ledger.out.opened.is_empty() {
+            after.rest().opened.append(&mut self.ledger.out.opened);
+        }
         for (call, unmet) in std::mem::take(&mut self.ledger.out.unmet_warm) {
             let failure = match unmet {
                 Unmet::NoRoom => CreateFailure::NoRoom,
@@ -381,7 +416,7 @@ impl<M: Manager> Inner<M> {
                 None => index += 1,
                 Some(result) => {
                     let (_, sender) = self.releasing.swap_remove(index);
-                    after.released.push((sender, result));
+                    after.rest().released.push((sender, result));
                 }
             }
         }
@@ -424,8 +459,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
     }
 
     #[cold]
-    fn carry_out(self: &Arc<Self>, mut after: After<M>) {
-        for opened in std::mem::take(&mut after.opened) {
+    pub(crate) fn carry_out(self: &Arc<Self>, mut after: After<M>) {
+        for opened in after.rest.as_mut().map(|rest| std::mem::take(&mut rest.opened)).unwrap_or_default() {
             self.tell_opened(opened);
         }
         if after.carry_out() {
@@ -480,10 +515,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
 
 impl<M: Manager> Inner<M> {
     fn tell_gone(&mut self, id: ResourceId, cause: &Arc<str>) {
-        self.after.news = true;
         for (watched, sender) in std::mem::take(&mut self.gone_watchers) {
             match watched == id {
-                true => self.after.gone.push((sender, Arc::clone(cause))),
+                true => self.after.rest().gone.push((sender, Arc::clone(cause))),
                 false => self.gone_watchers.push((watched, sender)),
             }
         }

@@ -95,11 +95,10 @@ impl Engine {
 
     /// Makes an image `name` of a root file system in a tar archive.
     pub(crate) async fn import(&self, name: &str, tar: Vec<u8>, changes: &[&str]) -> Result<(), Error> {
-        let (repository, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
         let options = query::CreateImageOptionsBuilder::default()
             .from_src("-")
-            .repo(repository)
-            .tag(tag)
+            // Not apart from its tag, which Podman would not read.
+            .repo(&with_tag(name))
             .changes(changes.iter().map(|c| c.to_string()).collect())
             .build();
         let body = bollard::body_full(tar.into());

@@ -34,6 +34,9 @@ pub(crate) struct Group {
     pub(crate) refill_failures: u32,
     /// The last creation failed.
     pub(crate) breaker: Option<Box<Breaker>>,
+    /// Slots that are to be replaced, but for those being destroyed; those of them that are idle.
+    pub(crate) retiring: u32,
+    pub(crate) retiring_idle: u32,
     /// How many entries of the warm-up queue name it.
     pub(crate) pins: u32,
     /// The last dispatch in which room was spoken for on its behalf.
@@ -56,6 +59,8 @@ impl Group {
             refill_after: Time::ZERO,
             refill_failures: 0,
             breaker: None,
+            retiring: 0,
+            retiring_idle: 0,
             pins: 0,
             spoken_in: 0,
         }
@@ -77,6 +82,11 @@ impl Group {
 
     pub(crate) fn idle_count(&self) -> u32 {
         self.counts[State::Idle.kind()]
+    }
+
+    /// Idle slots that are not about to be replaced.
+    pub(crate) fn staying_idle(&self) -> u32 {
+        self.idle_count() - self.retiring_idle
     }
 
     /// Waiters that no slot in the making will serve.

@@ -8,7 +8,7 @@
 //! - `book`: the only functions that change states and counts
 //! - `lease`: events of callers; `work`: events of the driver; `admin`: events of the owner
 //! - `breaker`: what follows from failed creations; `pressure`: from shortage; `overdue`: long leases
-//! - `dispatch`: who gets freed room; `clock`: what time brings
+//! - `dispatch`: who gets freed room; `clock`: what time brings; `retire`: replacement before the end
 //! - `check`: the invariants, one assertion each
 
 mod admin;
@@ -25,6 +25,7 @@ mod list;
 mod model;
 mod overdue;
 mod pressure;
+mod retire;
 mod rules;
 mod slot;
 mod waiter;
@@ -137,6 +138,9 @@ struct Totals {
     cost_serving: u64,
     /// Of idle slots.
     cost_idle: u64,
+    /// Slots that are to be replaced, but for those being destroyed; those of them that are idle.
+    retiring: u32,
+    retiring_idle: u32,
     abandoned: u32,
     stuck: u32,
     /// Groups whose last creation failed.
@@ -272,6 +276,11 @@ impl Ledger {
 
     pub(crate) fn group_waiters(&self, group: u32) -> u32 {
         self.groups[group as usize].waiters.len
+    }
+
+    /// What a resource of this group costs.
+    pub(crate) fn cost_of(&self, group: u32) -> u64 {
+        self.groups[group as usize].cost
     }
 
     pub(crate) fn counts(&self) -> &[u32; State::KINDS] {

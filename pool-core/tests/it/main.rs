@@ -31,6 +31,7 @@ mod panic;
 mod policy;
 mod pressure;
 mod recycle;
+mod replace;
 mod runtimes;
 mod snapshot;
 mod warm;
