@@ -92,7 +92,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
                 .ok_or(AcquireError::Closed)?
             }
         };
-        let Answer { acquired, held, deadline, driven, cost } = answer;
+        let Answer { acquired, held, deadline, driven, cost, cause } = answer;
         match acquired {
             Acquired::Ready(_) => {
                 let held = held.expect("a ready slot has a resource");
@@ -106,6 +106,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
                 driven,
                 done: false,
             })),
+            Acquired::CircuitOpen(until) => {
+                Err(AcquireError::CircuitOpen { retry_after: until.since(now), cause })
+            }
             refusal => Err(self.refusal(refusal, cost)),
         }
     }
@@ -215,6 +218,8 @@ struct Answer<M: Manager> {
     /// The place is taken, the waker left, and a driver keeps the deadline: nothing is left to do.
     driven: bool,
     cost: u64,
+    /// The last error, where creations keep failing.
+    cause: Option<Arc<str>>,
 }
 
 /// A caller in the queue. Dropping it gives up the place, and passes on what was promised.
@@ -310,7 +315,7 @@ impl<M: Manager> Inner<M> {
         let common = now.plus_maybe(self.config.wait_timeout);
         let cost = self.ledger.cost_of(group);
         let acquired = self.ledger.acquire(group, own, common, now, location);
-        let mut driven = false;
+        let (mut driven, mut cause) = (false, None);
         let held = match acquired {
             Acquired::Ready(slot) => Some(self.unpark(slot)),
             Acquired::Queued(waiter) => {
@@ -318,9 +323,13 @@ impl<M: Manager> Inner<M> {
                 *self.seat(waiter) = Seat { waker: waker.take(), ..Default::default() };
                 None
             }
+            Acquired::CircuitOpen(_) => {
+                cause = self.shell(group).last_error.clone();
+                None
+            }
             _ => None,
         };
-        Answer { acquired, held, deadline: own.unwrap_or(common), driven, cost }
+        Answer { acquired, held, deadline: own.unwrap_or(common), driven, cost, cause }
     }
 
     /// What a settled waiter gets.
@@ -340,6 +349,9 @@ impl<M: Manager> Inner<M> {
         }
         Err(match fate {
             Fate::TimedOut(phase) => AcquireError::TimedOut { phase, counts: self.counts(), last_error },
+            Fate::CircuitOpen(until) => {
+                AcquireError::CircuitOpen { retry_after: until.since(now), cause: last_error }
+            }
             Fate::CreateFailed => match self.seat(waiter).failure.take() {
                 Some(CreateFailure::Error(error)) => AcquireError::Create(error),
                 Some(CreateFailure::Panicked(message)) => AcquireError::CreatePanicked(message),

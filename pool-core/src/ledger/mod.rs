@@ -7,11 +7,13 @@
 //! - `slot`, `group`, `waiter`: the records; `list`: the lists that run through them
 //! - `book`: the only functions that change states and counts
 //! - `lease`: events of callers; `work`: events of the driver; `admin`: events of the owner
+//! - `breaker`: what follows from failed creations; `pressure`: from shortage; `overdue`: long leases
 //! - `dispatch`: who gets freed room; `clock`: what time brings; `retire`: replacement before the end
 //! - `check`: the invariants, one assertion each
 
 mod admin;
 mod book;
+mod breaker;
 #[cfg(test)]
 mod check;
 mod clock;
@@ -21,6 +23,8 @@ mod lease;
 mod list;
 #[cfg(test)]
 mod model;
+mod overdue;
+mod pressure;
 mod retire;
 mod rules;
 mod slot;
@@ -28,13 +32,16 @@ mod waiter;
 mod work;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use slab::Slab;
 
+pub(crate) use self::breaker::Circuit;
 use self::group::Group;
 pub(crate) use self::lease::{Acquired, Verdict};
 use self::list::List;
 pub(crate) use self::list::NIL;
+pub(crate) use self::overdue::Overdue;
 pub(crate) use self::rules::{KeyRules, Rules};
 pub(crate) use self::slot::{Origin, Slot, State};
 pub(crate) use self::waiter::Fate;
@@ -67,6 +74,25 @@ pub(crate) struct Order {
     pub(crate) job: Job,
 }
 
+/// A circuit that has opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Opened {
+    /// The creation that failed last.
+    pub(crate) id: ResourceId,
+    /// How many failed in a row.
+    pub(crate) failures: u64,
+    pub(crate) pause: Duration,
+}
+
+/// Why a call of `warm` is not met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unmet {
+    NoRoom,
+    CircuitOpen,
+    Pressure,
+    Closed,
+}
+
 /// What events leave to be done.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
@@ -78,8 +104,10 @@ pub(crate) struct Out {
     pub(crate) settled: Vec<u32>,
     /// Groups that are gone; their keys can be forgotten.
     pub(crate) dead_groups: Vec<u32>,
-    /// Calls of `warm` for whose resource there is no room; once per resource.
-    pub(crate) unmet_warm: Vec<u64>,
+    /// Calls of `warm` for which nothing is made, and why; once per resource.
+    pub(crate) unmet_warm: Vec<(u64, Unmet)>,
+    /// Circuits that have opened.
+    pub(crate) opened: Vec<Opened>,
 }
 
 /// What is due at a certain time.
@@ -89,6 +117,8 @@ enum Timer {
     Slot(u32),
     /// A group below its minimum idle may be refilled again.
     Refill(u32),
+    /// The breaker of a group is to be looked at.
+    Breaker(u32),
 }
 
 /// The oldest waiter for which there is no room.
@@ -113,6 +143,10 @@ struct Totals {
     retiring_idle: u32,
     abandoned: u32,
     stuck: u32,
+    /// Groups whose last creation failed.
+    breakers: u32,
+    /// Groups whose circuit is not closed.
+    circuits_open: u32,
 }
 
 pub(crate) struct Ledger {
@@ -158,6 +192,8 @@ pub(crate) struct Ledger {
     generation: u64,
     /// Something changed that `dispatch` must look at.
     dirty: bool,
+    /// Something is short: no creation starts.
+    pressed: bool,
     /// The limits were changed: what was there before may exceed them.
     resized: bool,
     pub(crate) out: Out,
@@ -194,6 +230,7 @@ impl Ledger {
             serials: 0,
             generation: 0,
             dirty: false,
+            pressed: false,
             resized: false,
             out: Out::default(),
             counters: Counters::default(),
