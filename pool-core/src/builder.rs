@@ -13,6 +13,7 @@ use crate::hash::RandomState;
 use crate::ledger::Ledger;
 use crate::manager::Manager;
 use crate::observer::Observer;
+use crate::patience::Patience;
 use crate::policy::{KeyPolicy, Policies};
 use crate::pool::Pool;
 use crate::pressure::{PressureSource, Source};
@@ -244,6 +245,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
                 source: self.source,
                 check_always: self.check_always,
                 forks: crate::fork::generation(),
+                patience: Patience::new(),
                 handles: AtomicUsize::new(1),
                 sink,
                 state: Mutex::new(Inner::new(Ledger::new(rules), self.config)),

@@ -72,6 +72,7 @@ mod metrics;
 mod newcomer;
 mod nothing;
 mod observer;
+mod patience;
 mod policy;
 mod pool;
 mod pressure;

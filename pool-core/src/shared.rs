@@ -24,6 +24,7 @@ use crate::manager::Manager;
 use crate::meta::{Reason, ResourceId};
 use crate::newcomer::Newcomer;
 use crate::observer::Observer;
+use crate::patience::Patience;
 use crate::policy::{KeyConfig, KeyPolicy, Policies};
 use crate::pressure::Source;
 use crate::quantile::Quantile;
@@ -45,6 +46,7 @@ pub(crate) struct Shared<M: Manager, O, S> {
     pub(crate) check_always: bool,
     /// The generation of forks in which the pool was made.
     pub(crate) forks: u32,
+    pub(crate) patience: Patience,
     /// How many `Pool` handles there are.
     pub(crate) handles: AtomicUsize,
     /// Where `Gone` handles report to.
