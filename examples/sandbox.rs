@@ -46,8 +46,14 @@ fn tell(outcome: &Outcome) -> Result<ExitCode, Box<dyn std::error::Error>> {
     eprintln!("verdict: {:?}", outcome.verdict);
     let usage = &outcome.usage;
     if let (Some(wall), Some(cpu), Some(memory)) = (&usage.wall_time, &usage.cpu_time, &usage.memory_peak) {
-        eprintln!("wall {:?}, cpu {:?} ({:?}), memory {} KiB ({:?})", wall.value, cpu.value, cpu.source,
-            memory.value / 1024, memory.source);
+        eprintln!(
+            "wall {:?}, cpu {:?} ({:?}), memory {} KiB ({:?})",
+            wall.value,
+            cpu.value,
+            cpu.source,
+            memory.value / 1024,
+            memory.source
+        );
     }
     let code = outcome.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))

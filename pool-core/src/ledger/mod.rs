@@ -7,7 +7,7 @@
 //! - `slot`, `group`, `waiter`: the records; `list`: the lists that run through them
 //! - `book`: the only functions that change states and counts
 //! - `lease`: events of callers; `work`: events of the driver; `admin`: events of the owner
-//! - `dispatch`: who gets freed room; `clock`: what time brings
+//! - `dispatch`: who gets freed room; `clock`: what time brings; `retire`: replacement before the end
 //! - `check`: the invariants, one assertion each
 
 mod admin;
@@ -21,6 +21,7 @@ mod lease;
 mod list;
 #[cfg(test)]
 mod model;
+mod retire;
 mod rules;
 mod slot;
 mod waiter;
@@ -107,6 +108,9 @@ struct Totals {
     cost_serving: u64,
     /// Of idle slots.
     cost_idle: u64,
+    /// Slots that are to be replaced, but for those being destroyed; those of them that are idle.
+    retiring: u32,
+    retiring_idle: u32,
     abandoned: u32,
     stuck: u32,
 }

@@ -28,6 +28,7 @@ mod observer;
 mod panic;
 mod policy;
 mod recycle;
+mod replace;
 mod runtimes;
 mod snapshot;
 mod warm;

@@ -103,6 +103,7 @@ fn config() -> impl Strategy<Value = PoolConfig> {
             check_interval: Some(nanos(check_interval)),
             check_every_recycles: Some(every),
             max_uses,
+            replace_ahead: (total % 2 == 0).then_some(nanos(idle_timeout)),
             ..PoolConfig::default()
         }
     })
