@@ -44,8 +44,12 @@
 #[cfg(any(feature = "bb8", feature = "deadpool"))]
 pub mod adapters;
 pub mod guarantees;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod simulation;
 
 mod acquire;
+mod adaptive;
 mod builder;
 mod call;
 mod config;
@@ -79,6 +83,7 @@ mod time;
 mod warm;
 
 pub use acquire::Acquire;
+pub use adaptive::Adaptive;
 pub use builder::Builder;
 pub use config::{ConfigError, PoolConfig, ReuseOrder, UNLIMITED};
 pub use context::{Context, Gone, GoneSink};

@@ -101,6 +101,10 @@ impl Ledger {
         self.unlink(index);
         self.hope(index, false);
         self.cancel_timer(index);
+        let slot = &self.slots[index as usize];
+        if slot.state == State::Idle && self.rules.sizing.is_some() {
+            self.note_ended(slot.group, slot.idle_since);
+        }
         self.set_state(index, State::Destroying(reason));
         self.counters.destroyed[reason as usize] += 1;
         let slot = self.slot(index);
@@ -298,7 +302,8 @@ impl Ledger {
     }
 
     fn refresh_leanness(&mut self, index: u32) {
-        if self.rules.min_idle_per_key == 0 && !self.group(index).lean {
+        let group = &self.groups[index as usize];
+        if self.rules.min_idle_per_key == 0 && group.target == 0 && !group.lean {
             return;
         }
         let lean = self.gate == Gate::Open && self.lacks(index) > 0;
@@ -315,8 +320,8 @@ impl Ledger {
 
     /// Forgets a group that nothing needs any more.
     pub(super) fn bury(&mut self, index: u32) {
-        let kept = self.rules.min_idle_per_key > 0 && self.gate != Gate::Closed;
         let group = &self.groups[index as usize];
+        let kept = (self.rules.min_idle_per_key > 0 || group.demand.is_some()) && self.gate != Gate::Closed;
         if !kept && group.is_unused() {
             let refill_after = group.refill_after;
             self.timers.remove(&(refill_after, Timer::Refill(index)));
@@ -335,12 +340,12 @@ impl Ledger {
         }
     }
 
-    /// How many creations a group needs to have its minimum idle.
+    /// How many creations a group needs to have its minimum idle, and its adaptive target.
     pub(super) fn lacks(&self, index: u32) -> u32 {
         let group = &self.groups[index as usize];
         let coming = group.hopeful.saturating_sub(group.waiters.len);
         let lacking = self.rules.min_idle_per_key.saturating_sub(group.idle_count() + coming);
-        lacking.min(self.room_for_key(group))
+        lacking.max(self.lacks_target(group, coming)).min(self.room_for_key(group))
     }
 
     /// How many creations the limits per key leave room for.

@@ -23,6 +23,7 @@ impl Ledger {
             self.timers.pop_first();
             match timer {
                 Timer::Slot(index) => self.slot_is_due(index, now),
+                Timer::Sizing => self.size_all(now),
                 Timer::Refill(group) => {
                     self.dirty = true;
                     self.refresh(group);
@@ -104,7 +105,8 @@ impl Ledger {
         self.set_expiry_after(index, now);
     }
 
-    /// Destroys an idle slot whose time is over; `false` if it is needed as part of the minimum idle.
+    /// Destroys an idle slot whose time is over; `false` if it is needed as part of the minimum idle or
+    /// of the adaptive target.
     pub(super) fn expire(&mut self, index: u32, now: Time) -> bool {
         let slot = &self.slots[index as usize];
         let group = &self.groups[slot.group as usize];
@@ -112,7 +114,7 @@ impl Ledger {
             self.destroy(index, Reason::MaxLifetime);
             return true;
         }
-        let spare = group.idle_count() > self.rules.min_idle_per_key;
+        let spare = group.idle_count() > self.rules.min_idle_per_key && group.serving() > group.target;
         if spare {
             self.destroy(index, Reason::IdleTimeout);
         }

@@ -8,6 +8,7 @@
 //! - `book`: the only functions that change states and counts
 //! - `lease`: events of callers; `work`: events of the driver; `admin`: events of the owner
 //! - `dispatch`: who gets freed room; `clock`: what time brings
+//! - `demand`: the adaptive sizer; `sizing`: how its targets are followed
 //! - `check`: the invariants, one assertion each
 
 mod admin;
@@ -15,6 +16,7 @@ mod book;
 #[cfg(test)]
 mod check;
 mod clock;
+mod demand;
 mod dispatch;
 mod group;
 mod lease;
@@ -22,6 +24,7 @@ mod list;
 #[cfg(test)]
 mod model;
 mod rules;
+mod sizing;
 mod slot;
 mod waiter;
 mod work;
@@ -35,6 +38,7 @@ pub(crate) use self::lease::{Acquired, Verdict};
 use self::list::List;
 pub(crate) use self::list::NIL;
 pub(crate) use self::rules::Rules;
+use self::sizing::Sizer;
 pub(crate) use self::slot::{Origin, Slot, State};
 pub(crate) use self::waiter::Fate;
 use self::waiter::Waiter;
@@ -88,6 +92,8 @@ enum Timer {
     Slot(u32),
     /// A group below its minimum idle may be refilled again.
     Refill(u32),
+    /// Adaptive targets are set anew.
+    Sizing,
 }
 
 /// The oldest waiter for which there is no room.
@@ -129,10 +135,11 @@ pub(crate) struct Ledger {
     timers: BTreeSet<(Time, Timer)>,
     /// A lower bound of what is due next; the driver raises it when it has looked.
     alarm: Time,
+    sizer: Sizer,
     /// Groups that want a creation and are not held back by limits of their own, by the ticket of
     /// the waiter whom it would serve.
     hungry: BTreeSet<(u64, u32)>,
-    /// Groups below their minimum idle.
+    /// Groups below their minimum idle or adaptive target.
     lean: BTreeSet<u32>,
     /// Creations asked for by `warm`: group and number of the call.
     warming: VecDeque<(u32, u64)>,
@@ -175,6 +182,7 @@ impl Ledger {
             waiting: 0,
             timers: BTreeSet::new(),
             alarm: Time::NEVER,
+            sizer: Sizer::default(),
             hungry: BTreeSet::new(),
             lean: BTreeSet::new(),
             warming: VecDeque::new(),

@@ -1,5 +1,6 @@
 //! [`Rules`]: the configuration, resolved into the ledger's terms.
 
+use super::sizing::Sizing;
 use crate::config::{PoolConfig, ReuseOrder};
 use crate::meta::SLOTS;
 use crate::time::Span;
@@ -27,6 +28,7 @@ pub(crate) struct Rules {
     pub(crate) check_after: Span,
     pub(crate) check_every_recycles: Option<u64>,
     pub(crate) check_interval: Span,
+    pub(crate) sizing: Option<Sizing>,
 }
 
 impl Rules {
@@ -53,6 +55,7 @@ impl Rules {
             check_after: Span::new(config.check_after.filter(|_| checks)),
             check_every_recycles: config.check_every_recycles.filter(|_| checks),
             check_interval: Span::new(config.check_interval.filter(|_| checks)),
+            sizing: config.adaptive.as_ref().map(Sizing::new),
         }
     }
 
