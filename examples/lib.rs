@@ -1,6 +1,8 @@
 //! What several examples share; the examples themselves are the files beside this one.
 
 pub mod interpreter;
+#[cfg(target_os = "linux")]
+pub mod judging;
 
 /// The examples of the READMEs compile and run.
 #[cfg(doctest)]

@@ -126,6 +126,15 @@ impl DockerManager {
         self.shop.engine.import(name, tar, changes).await
     }
 
+    /// Removes an image's name, and the image with its last name.
+    ///
+    /// # Errors
+    ///
+    /// What the engine says: there is none of that name, or a container is made of it.
+    pub async fn remove_image(&self, name: &str) -> Result<(), Error> {
+        self.shop.engine.remove_image(name).await
+    }
+
     /// What it has done so far.
     pub fn numbers(&self) -> Numbers {
         let counts = &self.shop.counts;

@@ -10,12 +10,13 @@ use std::thread::Thread;
 use std::time::Instant;
 
 use crate::error::{AcquireError, CreateFailure, TryAcquireError};
+use crate::held::Held;
 use crate::lease::Lease;
 use crate::ledger::{Acquired, Fate, Gate};
 use crate::manager::Manager;
 use crate::observer::Observer;
 use crate::rt;
-use crate::shared::{Inner, Shared};
+use crate::shared::{Inner, Seat, Shared};
 use crate::time::Time;
 
 /// Options of one acquire.
@@ -56,53 +57,53 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
             let slot = inner.ledger.try_acquire(group, now, location).ok_or(TryAcquireError::NoneReady)?;
             Ok(inner.unpark(slot))
         })?;
-        Ok(Lease::new(Arc::clone(self), held, false))
+        Ok(Lease::new(self, held, false))
     }
 
-    /// Takes what is ready after all, or a place in the queue.
+    /// Takes what is ready after all, or a place in the queue, in which `waker` is left.
     #[cold]
     fn queue(
         self: &Arc<Self>,
         key: &M::Key,
         options: &Acquire,
         location: &'static Location<'static>,
+        waker: &Waker,
     ) -> Result<Begun<'_, M, O, S>, AcquireError<M::Error>> {
         if self.is_forked() {
             return Err(AcquireError::Forked);
         }
-        let hash = self.hasher.hash_one(key);
-        let cost = self.cost(key).map_err(AcquireError::CreatePanicked)?;
-        let owned = Arc::new(key.clone());
         let now = self.clock.fine();
-        let own = options.deadline.map(|deadline| self.clock.at(deadline));
-        let (acquired, held, deadline) = self.event(|inner| {
-            let common = now.plus_maybe(inner.config.wait_timeout);
-            let group = match inner.ledger.gate() {
-                Gate::Closed => return (Acquired::Closed, None, common),
-                _ => inner.find_or_add_group(hash, &owned, cost),
-            };
-            let acquired = inner.ledger.acquire(group, own, common, now, location);
-            let held = match acquired {
-                Acquired::Ready(slot) => Some(inner.unpark(slot)),
-                Acquired::Queued(waiter) => {
-                    *inner.seat(waiter) = Default::default();
-                    None
-                }
-                _ => None,
-            };
-            (acquired, held, own.unwrap_or(common))
-        });
+        let deadline = options.deadline.map(|deadline| self.clock.at(deadline));
+        let mut request = Request { deadline, now, location, waker: Some(waker.clone()) };
+        let hash = self.hasher.hash_one(key);
+        let known =
+            self.event(|inner| inner.find_group(hash, key).map(|group| inner.ask(group, &mut request)));
+        let answer = match known {
+            Some(answer) => answer,
+            None => {
+                let newcomer = self.introduce(key)?;
+                self.event(|inner| match inner.ledger.gate() {
+                    Gate::Closed => None,
+                    _ => {
+                        let group = inner.find_or_add_group(&newcomer);
+                        Some(inner.ask(group, &mut request))
+                    }
+                })
+                .ok_or(AcquireError::Closed)?
+            }
+        };
+        let Answer { acquired, held, deadline, driven, cost } = answer;
         match acquired {
             Acquired::Ready(_) => {
                 let held = held.expect("a ready slot has a resource");
-                Ok(Begun::Ready(Lease::new(Arc::clone(self), held, false)))
+                Ok(Begun::Ready(Lease::new(self, held, false)))
             }
             Acquired::Queued(waiter) => Ok(Begun::Queued(Waiting {
                 shared: self,
                 waiter,
                 deadline,
                 backstop: None,
-                driven: false,
+                driven,
                 done: false,
             })),
             refusal => Err(self.refusal(refusal, cost)),
@@ -131,9 +132,10 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
         if rt::current().is_some() {
             return Err(AcquireError::InsideRuntime);
         }
-        match self.queue(key, options, location)? {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        match self.queue(key, options, location, &waker)? {
             Begun::Ready(lease) => Ok(lease),
-            Begun::Queued(waiting) => waiting.block(),
+            Begun::Queued(waiting) => waiting.block(&waker),
         }
     }
 }
@@ -161,8 +163,12 @@ impl<'a, M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Acquir
     #[cold]
     fn poll_slow(&mut self, cx: &mut TaskContext<'_>) -> Poll<Acquisition<M, O, S>> {
         if self.waiting.is_none() {
-            match self.shared.queue(self.key, &self.options, self.location)? {
+            match self.shared.queue(self.key, &self.options, self.location, cx.waker())? {
                 Begun::Ready(lease) => return Poll::Ready(Ok(lease)),
+                Begun::Queued(waiting) if waiting.driven => {
+                    self.waiting = Some(waiting);
+                    return Poll::Pending;
+                }
                 Begun::Queued(waiting) => self.waiting = Some(waiting),
             }
         }
@@ -191,6 +197,26 @@ enum Begun<'a, M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> 
     Queued(Waiting<'a, M, O, S>),
 }
 
+/// What a caller asks of the ledger.
+struct Request {
+    /// Its own, where it has one.
+    deadline: Option<Time>,
+    now: Time,
+    location: &'static Location<'static>,
+    /// Taken where it gets a place in the queue.
+    waker: Option<Waker>,
+}
+
+/// What the ledger and the shell say to that.
+struct Answer<M: Manager> {
+    acquired: Acquired,
+    held: Option<Box<Held<M>>>,
+    deadline: Time,
+    /// The place is taken, the waker left, and a driver keeps the deadline: nothing is left to do.
+    driven: bool,
+    cost: u64,
+}
+
 /// A caller in the queue. Dropping it gives up the place, and passes on what was promised.
 struct Waiting<'a, M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> {
     shared: &'a Arc<Shared<M, O, S>>,
@@ -206,39 +232,48 @@ struct Waiting<'a, M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'stat
 impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Waiting<'_, M, O, S> {
     /// The outcome, if there is one; else leaves the waker to be woken by it.
     fn look(&mut self, waker: &Waker) -> Poll<Acquisition<M, O, S>> {
-        let waker = waker.clone();
-        let now = self.shared.now();
-        let mut inner = self.shared.state.lock();
-        let fate = inner.ledger.fate(self.waiter);
-        if fate == Fate::Waiting {
-            let old = inner.seat(self.waiter).waker.replace(waker);
-            self.driven &= inner.driver.alive;
-            drop(inner);
-            drop(old);
-            return Poll::Pending;
-        }
-        self.done = true;
-        let outcome = inner.conclude(self.waiter, fate, now);
-        drop(inner);
-        Poll::Ready(match outcome {
-            Ok(held) => Ok(Lease::new(Arc::clone(self.shared), held, true)),
-            Err(error) => {
-                if let AcquireError::TimedOut { phase, .. } = &error {
-                    _ = crate::call::contained(|| self.shared.observer.timed_out(*phase));
-                }
-                Err(error)
+        let mut spare = None;
+        loop {
+            let now = self.shared.now();
+            let mut inner = self.shared.state.lock();
+            let fate = inner.ledger.fate(self.waiter);
+            if fate != Fate::Waiting {
+                self.done = true;
+                let outcome = inner.conclude(self.waiter, fate, now);
+                drop(inner);
+                return Poll::Ready(self.tell(outcome));
             }
-        })
+            self.driven &= inner.driver.alive;
+            let left = &mut inner.seat(self.waiter).waker;
+            if left.as_ref().is_some_and(|left| left.will_wake(waker)) {
+                return Poll::Pending;
+            }
+            if let Some(waker) = spare.take() {
+                let old = left.replace(waker);
+                drop(inner);
+                drop(old);
+                return Poll::Pending;
+            }
+            drop(inner);
+            spare = Some(waker.clone());
+        }
+    }
+
+    fn tell(&self, outcome: Result<Box<Held<M>>, AcquireError<M::Error>>) -> Acquisition<M, O, S> {
+        let held = outcome.inspect_err(|error| {
+            if let AcquireError::TimedOut { phase, .. } = error {
+                _ = crate::call::contained(|| self.shared.observer.timed_out(*phase));
+            }
+        })?;
+        Ok(Lease::new(self.shared, held, true))
     }
 
     /// Makes sure that somebody keeps the deadline: the driver, and where it lives on another
     /// runtime than the caller, the caller itself.
     fn ensure_driven(&mut self) {
         self.driven = self.shared.start_driver(true);
-        let here = rt::current();
-        let there = self.shared.state.lock().driver.handle.clone();
-        if let Some(here) = here
-            && there.is_none_or(|there| there.id() != here.id())
+        let Some(here) = rt::current() else { return };
+        if !self.shared.state.lock().driver.keeps_time_for(&here)
             && let Some(deadline) = self.shared.clock.instant(self.deadline)
         {
             self.backstop = Some(rt::sleep_until(&here, Some(deadline)));
@@ -251,9 +286,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Waiting<'_
     }
 
     /// Waits on a plain thread.
-    fn block(self) -> Acquisition<M, O, S> {
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-        let mut cx = TaskContext::from_waker(&waker);
+    fn block(self, waker: &Waker) -> Acquisition<M, O, S> {
+        let mut cx = TaskContext::from_waker(waker);
         let mut waiting = pin!(self);
         loop {
             if let Poll::Ready(outcome) = waiting.as_mut().poll(&mut cx) {
@@ -271,13 +305,31 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Waiting<'_
 }
 
 impl<M: Manager> Inner<M> {
+    fn ask(&mut self, group: u32, request: &mut Request) -> Answer<M> {
+        let Request { deadline: own, now, location, ref mut waker } = *request;
+        let common = now.plus_maybe(self.config.wait_timeout);
+        let cost = self.ledger.cost_of(group);
+        let acquired = self.ledger.acquire(group, own, common, now, location);
+        let mut driven = false;
+        let held = match acquired {
+            Acquired::Ready(slot) => Some(self.unpark(slot)),
+            Acquired::Queued(waiter) => {
+                driven = self.driver.is_steady() && self.ledger.fate(waiter) == Fate::Waiting;
+                *self.seat(waiter) = Seat { waker: waker.take(), ..Default::default() };
+                None
+            }
+            _ => None,
+        };
+        Answer { acquired, held, deadline: own.unwrap_or(common), driven, cost }
+    }
+
     /// What a settled waiter gets.
     fn conclude(
         &mut self,
         waiter: u32,
         fate: Fate,
         now: Time,
-    ) -> Result<Box<crate::held::Held<M>>, AcquireError<M::Error>> {
+    ) -> Result<Box<Held<M>>, AcquireError<M::Error>> {
         let last_error = self.seat(waiter).last_error.take();
         match fate {
             Fate::Granted(_) => {

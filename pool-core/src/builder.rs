@@ -14,6 +14,7 @@ use crate::hash::RandomState;
 use crate::ledger::Ledger;
 use crate::manager::Manager;
 use crate::observer::Observer;
+use crate::policy::{KeyPolicy, Policies};
 use crate::pool::Pool;
 use crate::rt::Placement;
 use crate::shared::{Inner, Shared, Sink};
@@ -29,6 +30,7 @@ pub struct Builder<M: Manager, O: Observer = (), S = RandomState> {
     hasher: S,
     pub(crate) config: PoolConfig,
     placement: Placement,
+    policies: Policies<M>,
     /// Resources are checked before every hand-out, whatever the configuration says.
     pub(crate) check_always: bool,
 }
@@ -41,6 +43,7 @@ impl<M: Manager> Builder<M> {
             hasher: RandomState::default(),
             config: PoolConfig::default(),
             placement: Placement::default(),
+            policies: Policies::NONE,
             check_always: false,
         }
     }
@@ -159,16 +162,39 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
         self
     }
 
+    /// Options by key; what a [`KeyPolicy`] does not set is as this builder says.
+    ///
+    /// `policy` is asked when a key comes to be known, that is at its first use, and after it had
+    /// neither resources nor waiters nor a minimum idle; never on the path of a ready resource, and
+    /// never under the pool's lock. Callers that come at once with a new key may each ask.
+    ///
+    /// ```
+    /// use poolyard_core::{KeyPolicy, Pool, from_fn};
+    ///
+    /// let pool = Pool::builder(from_fn(|_: &&'static str| async { Ok::<_, std::io::Error>(0) }))
+    ///     .max_per_key(8)
+    ///     .policy(|tenant| match *tenant {
+    ///         "free" => KeyPolicy::new().max_per_key(1),
+    ///         _ => KeyPolicy::new(),
+    ///     })
+    ///     .build();
+    /// # pool.unwrap();
+    /// ```
+    pub fn policy(mut self, policy: impl Fn(&M::Key) -> KeyPolicy + Send + Sync + 'static) -> Self {
+        self.policies = Policies::new(policy);
+        self
+    }
+
     /// Shows `observer` what happens.
     pub fn observer<P: Observer>(self, observer: P) -> Builder<M, P, S> {
-        let Builder { manager, hasher, config, placement, check_always, .. } = self;
-        Builder { manager, observer, hasher, config, placement, check_always }
+        let Builder { manager, hasher, config, placement, policies, check_always, .. } = self;
+        Builder { manager, observer, hasher, config, placement, policies, check_always }
     }
 
     /// Hashes keys with `hasher`.
     pub fn hasher<T: BuildHasher + Send + Sync + 'static>(self, hasher: T) -> Builder<M, O, T> {
-        let Builder { manager, observer, config, placement, check_always, .. } = self;
-        Builder { manager, observer, hasher, config, placement, check_always }
+        let Builder { manager, observer, config, placement, policies, check_always, .. } = self;
+        Builder { manager, observer, hasher, config, placement, policies, check_always }
     }
 
     /// Makes the pool. It is empty, starts nothing and needs no runtime until it is used.
@@ -188,6 +214,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
                 hasher: self.hasher,
                 clock: Clock::new(),
                 placement: self.placement,
+                policies: self.policies,
                 check_always: self.check_always,
                 forks: crate::fork::generation(),
                 handles: AtomicUsize::new(1),

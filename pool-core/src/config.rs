@@ -291,11 +291,11 @@ impl PoolConfig {
 }
 
 pub(crate) fn refuse(message: String) -> Result<(), ConfigError> {
-    Err(ConfigError { message })
+    Err(ConfigError::new(message))
 }
 
 /// Refuses a smaller limit that is above the larger one it can never reach.
-fn above(small: &str, value: Option<usize>, large: &str, limit: usize) -> Result<(), ConfigError> {
+pub(crate) fn above(small: &str, value: Option<usize>, large: &str, limit: usize) -> Result<(), ConfigError> {
     match value {
         Some(value) if value > limit && value != UNLIMITED => refuse(format!(
             "{small} {value} is above {large} {limit}, so it could never be reached; raise {large} or lower {small}"
@@ -323,6 +323,12 @@ pub(crate) fn later(
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     message: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(message: String) -> Self {
+        ConfigError { message }
+    }
 }
 
 impl fmt::Display for ConfigError {

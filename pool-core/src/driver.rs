@@ -32,11 +32,35 @@ pub(crate) struct DriverSeat {
     pub(crate) armed: Time,
     /// Where it runs, once it has run.
     pub(crate) handle: Option<Handle>,
+    /// It has run, and where it runs time goes on by itself. A runtime of one thread stands still
+    /// whenever nobody is in it.
+    steady: bool,
+}
+
+impl DriverSeat {
+    /// Whether any caller can leave its deadline to the driver.
+    pub(crate) fn is_steady(&self) -> bool {
+        self.alive && self.steady
+    }
+
+    /// Whether a caller in the runtime `here` can leave its deadline to the driver.
+    pub(crate) fn keeps_time_for(&self, here: &Handle) -> bool {
+        let at_home = self.handle.as_ref().is_some_and(|there| there.id() == here.id());
+        self.is_steady() || self.alive && at_home
+    }
+
+    /// It is about to be woken, and will look at the time then.
+    pub(crate) fn rouse(&mut self) -> Option<Waker> {
+        if self.alive {
+            self.armed = Time::ZERO;
+        }
+        self.waker.take()
+    }
 }
 
 impl Default for DriverSeat {
     fn default() -> Self {
-        DriverSeat { alive: false, waker: None, armed: Time::NEVER, handle: None }
+        DriverSeat { alive: false, waker: None, armed: Time::NEVER, handle: None, steady: false }
     }
 }
 
@@ -54,6 +78,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
     pub(crate) fn start_driver(self: &Arc<Self>, on_thread: bool) -> bool {
         if self.is_forked() {
             // The parent's driver does the work; this process must not touch the resources.
+            return true;
+        }
+        if self.state.lock().driver.alive {
             return true;
         }
         if let Placement::Runtime(handle) = &self.placement
@@ -76,7 +103,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
         if !self.take_seat() {
             return true;
         }
-        rt::spawn(handle, Driver::new(Seated(Some(Arc::clone(self))), handle.clone()));
+        let driver = Driver::new(Seated(Some(Arc::clone(self))), handle.clone(), rt::is_steady(handle));
+        rt::spawn(handle, driver);
         self.state.lock().driver.alive
     }
 
@@ -86,7 +114,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
         }
         let seat = Seated(Some(Arc::clone(self)));
         let name = format!("poolyard-{}", self.state.lock().config.name);
-        let started = rt::spawn_thread(name, |handle| Driver::new(seat, handle));
+        let started = rt::spawn_thread(name, |handle| Driver::new(seat, handle, true));
         if let Err(error) = &started {
             tracing::error!(%error, "poolyard: no thread for the driver");
         }
@@ -148,14 +176,16 @@ impl<M: Manager> Inner<M> {
 struct Driver<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> {
     seat: Seated<M, O, S>,
     handle: Handle,
+    /// Time goes on by itself there.
+    steady: bool,
     sleep: Pin<Box<tokio::time::Sleep>>,
     armed: Time,
 }
 
 impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Driver<M, O, S> {
-    fn new(seat: Seated<M, O, S>, handle: Handle) -> Self {
+    fn new(seat: Seated<M, O, S>, handle: Handle, steady: bool) -> Self {
         let sleep = rt::sleep_until(&handle, None);
-        Driver { seat, handle, sleep, armed: Time::NEVER }
+        Driver { seat, handle, steady, sleep, armed: Time::NEVER }
     }
 
     /// Takes what is to be done, and leaves word when to be woken. `None`: nothing will ever be.
@@ -179,6 +209,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Driver<M, 
         };
         if !finished && inner.driver.handle.is_none() {
             inner.driver.handle = Some(self.handle.clone());
+            inner.driver.steady = self.steady;
         }
         let after = inner.settle();
         drop(inner);

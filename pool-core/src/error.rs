@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::ConfigError;
+
 /// What a waiter was waiting for when its deadline passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -118,7 +120,7 @@ pub enum AcquireError<E> {
     },
     /// The manager could not create a resource.
     Create(E),
-    /// The manager panicked while it created a resource.
+    /// The manager panicked while it created a resource, or in [`cost`](crate::Manager::cost) before it.
     CreatePanicked(String),
     /// The resource was reported gone before its creation was complete.
     CreateGone(String),
@@ -136,6 +138,9 @@ pub enum AcquireError<E> {
         /// What the configuration allows.
         max_cost: u64,
     },
+    /// The policy of this key contradicts itself, so that nothing is made for it. Trying again cannot
+    /// help.
+    Policy(ConfigError),
     /// `acquire_blocking` was called where an async runtime is at work, which it would block.
     InsideRuntime,
     /// The process was forked after the pool was made; the pool belongs to the parent.
@@ -175,6 +180,9 @@ impl<E> fmt::Display for AcquireError<E> {
                 f,
                 "one resource of this key costs {cost}, more than max_cost {max_cost}; raise max_cost"
             ),
+            AcquireError::Policy(_) => {
+                f.write_str("the policy of this key cannot work; mend what Builder::policy returns")
+            }
             AcquireError::InsideRuntime => f.write_str(
                 "acquire_blocking would block an async runtime; await acquire instead, or in \
                  spawn_blocking use Handle::current().block_on(pool.acquire(..))",
@@ -190,6 +198,7 @@ impl<E: Error + 'static> Error for AcquireError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             AcquireError::Create(error) => Some(error),
+            AcquireError::Policy(error) => Some(error),
             _ => None,
         }
     }
@@ -238,6 +247,8 @@ pub enum CreateFailure<E> {
     Gone(String),
     /// There is no room within the limits.
     NoRoom,
+    /// The policy of the key contradicts itself.
+    Policy(ConfigError),
     /// The runtime ended, or the pool was closed or invalidated meanwhile.
     Interrupted,
 }
@@ -250,6 +261,7 @@ impl<E: fmt::Display> fmt::Display for CreateFailure<E> {
             CreateFailure::Panicked(message) => write!(f, "the manager panicked: {message}"),
             CreateFailure::Gone(cause) => write!(f, "gone before its creation was complete: {cause}"),
             CreateFailure::NoRoom => f.write_str("no room within the limits"),
+            CreateFailure::Policy(error) => write!(f, "the policy of the key cannot work: {error}"),
             CreateFailure::Interrupted => f.write_str("interrupted"),
         }
     }
@@ -277,6 +289,8 @@ pub enum InsertErrorKind {
     NoRoom,
     /// The manager panicked when it was asked what the resource costs.
     Panicked,
+    /// The policy of the key contradicts itself; a trace event says how.
+    Policy,
     /// The process was forked after the pool was made.
     Forked,
 }
@@ -287,6 +301,7 @@ impl<R> fmt::Display for InsertError<R> {
             InsertErrorKind::Closed => "the pool is closed and takes no resource",
             InsertErrorKind::NoRoom => "there is no room for the resource within the pool's limits",
             InsertErrorKind::Panicked => "the manager panicked when it was asked what the resource costs",
+            InsertErrorKind::Policy => "the policy of the key cannot work; mend what Builder::policy returns",
             InsertErrorKind::Forked => {
                 "the process was forked after the pool was made; make a new pool in the child"
             }

@@ -17,6 +17,7 @@ use crate::ledger::{Gate, Job, Order, Origin, State};
 use crate::manager::Manager;
 use crate::meta::{Meta, Reason, ResourceId};
 use crate::observer::Observer;
+use crate::policy::KeyConfig;
 use crate::shared::{Inner, Shared};
 use crate::time::{Time, now};
 
@@ -27,6 +28,8 @@ pub(crate) struct Task<M: Manager, O: Observer, S: BuildHasher + Send + Sync + '
     key: Arc<M::Key>,
     cx: Context,
     config: Arc<PoolConfig>,
+    /// The options of its key.
+    options: KeyConfig,
     /// After how long a recycle or check is unusually slow.
     hedge_after: Duration,
 }
@@ -45,7 +48,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Task<M, O,
         let config = Arc::clone(&inner.config);
         let hedge_after = config.hedge_after.unwrap_or_else(|| inner.recycle_times.p95());
         let claim = Claim { shared: Some(Arc::clone(shared)), id, held };
-        Task { claim, job, key: inner.key(group), cx, config, hedge_after }
+        let (key, options) = (inner.key(group), inner.key_config(group));
+        Task { claim, job, key, cx, config, options, hedge_after }
     }
 }
 
@@ -64,7 +68,7 @@ pub(crate) async fn run<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 
 impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Task<M, O, S> {
     async fn create(mut self) {
         let start = now();
-        self.cx.deadline = start + self.config.create_timeout;
+        self.cx.deadline = start + self.options.create_timeout;
         let shared = self.claim.shared();
         let made = loop {
             let blocked = blocked(&shared, self.cx.id, "create");
@@ -85,7 +89,10 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Task<M, O,
             break Err(failure);
         };
         match made {
-            Ok(resource) => self.claim.created(resource, self.key, &self.config, start),
+            Ok(resource) => {
+                let lifetime = (self.options.max_lifetime, self.config.lifetime_jitter);
+                self.claim.created(resource, self.key, lifetime, start);
+            }
             Err(failure) => self.claim.create_failed(failure, now() - start),
         }
     }
@@ -246,12 +253,12 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
             Called::Panicked(_) => self.state.lock().ledger.counters.panicked_calls += 1,
         }
     }
+}
 
-    /// When a resource made at `now` has lived long enough: jitter only shortens.
-    pub(crate) fn lifetime_end(&self, config: &PoolConfig, now: Time) -> Time {
-        let share = 1.0 - config.lifetime_jitter * roll();
-        now.plus_maybe(config.max_lifetime.map(|lifetime| lifetime.mul_f64(share)))
-    }
+/// When a resource made at `now` has lived long enough: jitter only shortens.
+pub(crate) fn lifetime_end(max_lifetime: Option<Duration>, jitter: f64, now: Time) -> Time {
+    let share = 1.0 - jitter * roll();
+    now.plus_maybe(max_lifetime.map(|lifetime| lifetime.mul_f64(share)))
 }
 
 /// The record of a new resource; its generation is filled in under the lock.
@@ -298,14 +305,20 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Claim<M, O
         });
     }
 
-    fn created(mut self, resource: M::Resource, key: Arc<M::Key>, config: &PoolConfig, start: Instant) {
+    fn created(
+        mut self,
+        resource: M::Resource,
+        key: Arc<M::Key>,
+        (max_lifetime, jitter): (Option<Duration>, f64),
+        start: Instant,
+    ) {
         let shared = self.shared();
         let took = now() - start;
         let description = shared.ask("describe", |manager| manager.describe(&resource)).unwrap_or_default();
         self.held = Some(new_held(self.id, key, resource));
         tracing::debug!(id = %self.id, ?took, %description, "poolyard: created");
         _ = contained(|| shared.observer.created(self.id, took));
-        let lifetime_end = shared.lifetime_end(config, shared.now());
+        let lifetime_end = lifetime_end(max_lifetime, jitter, shared.now());
         let (id, slot) = (self.id, self.id.slot());
         let mut held = self.held.take();
         self.shared = None;

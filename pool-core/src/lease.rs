@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use crate::anchor::Anchor;
 use crate::call::contained;
 use crate::hash::RandomState;
 use crate::held::Held;
@@ -29,18 +30,23 @@ use crate::shared::Shared;
 ///
 /// In a child of `fork`, dropping it does nothing: the resource belongs to the parent.
 pub struct Lease<M: Manager, O: Observer = (), S: BuildHasher + Send + Sync + 'static = RandomState> {
-    shared: Arc<Shared<M, O, S>>,
     /// `None` only while it is being taken apart.
-    held: Option<Box<Held<M>>>,
+    out: Option<Out<M, O, S>>,
+}
+
+/// A leased resource, and the pool to which it goes back.
+struct Out<M: Manager, O, S> {
+    pool: Anchor<M, O, S>,
+    held: Box<Held<M>>,
 }
 
 impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O, S> {
     #[inline]
-    pub(crate) fn new(shared: Arc<Shared<M, O, S>>, mut held: Box<Held<M>>, waited: bool) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared<M, O, S>>, mut held: Box<Held<M>>, waited: bool) -> Self {
         held.meta.uses += 1;
         tracing::trace!(id = %held.meta.id, waited, "poolyard: acquired");
         _ = contained(|| shared.observer.acquired(held.meta.id, waited));
-        Lease { shared, held: Some(held) }
+        Lease { out: Some(Out { pool: Anchor::new(shared), held }) }
     }
 
     /// What the pool knows of the resource.
@@ -61,10 +67,10 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
     /// Takes the resource out of the pool for ever; its place is free at once. The manager does not
     /// see it again.
     pub fn detach(mut lease: Self) -> M::Resource {
-        let held = lease.held.take().expect("a lease holds its resource until it ends");
-        let slot = held.meta.id.slot();
-        if !lease.shared.is_forked() {
-            lease.shared.event(|inner| inner.ledger.detach(slot, lease.shared.now()));
+        let Out { pool, held } = lease.out.take().expect("a lease holds its resource until it ends");
+        if !pool.is_forked() {
+            let now = pool.now();
+            pool.end(|inner| inner.ledger.detach(held.meta.id.slot(), now));
         }
         held.resource
     }
@@ -86,8 +92,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
 
     /// Whether somebody has reported the resource gone. A few nanoseconds.
     pub fn is_gone(lease: &Self) -> bool {
-        let id = lease.held().meta.id;
-        lease.shared.state.lock().ledger.find(id).is_some_and(|slot| slot.gone)
+        let Out { pool, held } = lease.out();
+        pool.state.lock().ledger.find(held.meta.id).is_some_and(|slot| slot.gone)
     }
 
     /// Waits until somebody reports the resource gone; gives the cause.
@@ -96,10 +102,11 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
     ///
     /// It can be dropped and called again.
     pub async fn gone(lease: &Self) -> Arc<str> {
-        let id = lease.held().meta.id;
+        let Out { pool, held } = lease.out();
+        let id = held.meta.id;
         let (sender, receiver) = oneshot::channel();
         let known = {
-            let mut inner = lease.shared.state.lock();
+            let mut inner = pool.state.lock();
             match inner.ledger.find(id).is_some_and(|slot| slot.gone) {
                 true => Some(inner.note(id.slot()).gone_cause.clone().unwrap_or_default()),
                 false => {
@@ -119,8 +126,13 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
     }
 
     #[inline]
+    fn out(&self) -> &Out<M, O, S> {
+        self.out.as_ref().expect("a lease holds its resource until it ends")
+    }
+
+    #[inline]
     fn held(&self) -> &Held<M> {
-        self.held.as_ref().expect("a lease holds its resource until it ends")
+        &self.out().held
     }
 
     /// What the manager says of a resource that comes back; a panic means that it is broken.
@@ -141,15 +153,18 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
     /// Gives the resource back; what becomes of it is sent.
     fn begin_release(&mut self) -> oneshot::Receiver<Result<(), Reason>> {
         let (sender, receiver) = oneshot::channel();
-        let id = self.held().meta.id;
-        let mut held = self.held.take();
-        let shared = &self.shared;
-        let verdict = held.as_mut().map_or(Verdict::Ready, |held| Self::verdict(shared, held));
-        shared.event(|inner| {
-            if let Some(held) = held {
-                inner.park(id.slot(), held);
-            }
-            inner.ledger.give_back(id.slot(), verdict, shared.now());
+        let Out { pool, mut held } = self.out.take().expect("a lease holds its resource until it ends");
+        if pool.is_forked() {
+            std::mem::forget(held);
+            return receiver;
+        }
+        let shared = pool.counted();
+        let id = held.meta.id;
+        let verdict = Self::verdict(&shared, &mut held);
+        let now = shared.now();
+        pool.end(|inner| {
+            inner.park(id.slot(), held);
+            inner.ledger.give_back(id.slot(), verdict, now);
             inner.releasing.push((id, sender));
         });
         shared.start_driver(true);
@@ -158,17 +173,16 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
 
     #[inline]
     fn give_back(&mut self, verdict: impl FnOnce(&Shared<M, O, S>, &mut Held<M>) -> Verdict) {
-        let Some(mut held) = self.held.take() else { return };
-        let shared = &self.shared;
-        if shared.is_forked() {
+        let Some(Out { pool, mut held }) = self.out.take() else { return };
+        if pool.is_forked() {
             return std::mem::forget(held);
         }
-        let verdict = verdict(shared, &mut held);
+        let verdict = verdict(&pool, &mut held);
         let id = held.meta.id;
         tracing::trace!(%id, "poolyard: returned");
-        _ = contained(|| shared.observer.returned(id));
-        let now = shared.now();
-        shared.event(|inner| {
+        _ = contained(|| pool.observer.returned(id));
+        let now = pool.now();
+        pool.end(|inner| {
             inner.parked[id.slot() as usize] = Some(held);
             inner.ledger.give_back(id.slot(), verdict, now);
         });
@@ -194,7 +208,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Deref for 
 impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> DerefMut for Lease<M, O, S> {
     #[inline]
     fn deref_mut(&mut self) -> &mut M::Resource {
-        &mut self.held.as_mut().expect("a lease holds its resource until it ends").resource
+        &mut self.out.as_mut().expect("a lease holds its resource until it ends").held.resource
     }
 }
 

@@ -37,12 +37,13 @@
 //!
 //! - `ledger`: every decision, as a plain value; `shared`: the one lock around it
 //! - `acquire`, `lease`: the callers' side; `driver`, `job`, `call`: the manager's side
-//! - `pool`, `builder`, `config`, `snapshot`, `warm`: what users see
+//! - `pool`, `builder`, `config`, `policy`, `snapshot`, `warm`: what users see
 //! - `adapters`: managers written for other pools
 //! - `sync`, `time`, `rt`, `fork`: the only files that name a lock, a clock, a runtime, a fork
 
 #[cfg(any(feature = "bb8", feature = "deadpool"))]
 pub mod adapters;
+pub mod events;
 pub mod guarantees;
 #[cfg(feature = "simulation")]
 #[doc(hidden)]
@@ -50,6 +51,7 @@ pub mod simulation;
 
 mod acquire;
 mod adaptive;
+mod anchor;
 mod builder;
 mod call;
 mod config;
@@ -69,8 +71,10 @@ mod manager;
 mod meta;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod newcomer;
 mod nothing;
 mod observer;
+mod policy;
 mod pool;
 mod quantile;
 mod rt;
@@ -98,6 +102,7 @@ pub use meta::{Meta, Reason, ResourceId};
 #[cfg(feature = "metrics")]
 pub use metrics::MetricsObserver;
 pub use observer::Observer;
+pub use policy::KeyPolicy;
 pub use pool::{Pool, WeakPool};
 pub use snapshot::{CloseReport, KeyInfo, ResourceInfo, ResourceState, Snapshot};
 pub use warm::WarmReport;

@@ -14,6 +14,7 @@ use crate::config::{ConfigError, PoolConfig};
 use crate::context::Gone;
 use crate::error::{AcquireError, CreateFailure, InsertError, InsertErrorKind, TryAcquireError};
 use crate::hash::RandomState;
+use crate::job::lifetime_end;
 use crate::lease::Lease;
 use crate::ledger::Gate;
 use crate::manager::Manager;
@@ -28,6 +29,13 @@ use crate::warm::WarmReport;
 ///
 /// When the last handle is dropped, the pool is closed: idle resources are destroyed in the
 /// background, leased ones when they come back.
+///
+/// # Fork
+///
+/// A pool belongs to the process that made it. In a child of `fork`, taking, inserting and warming are
+/// refused with an error, and leases and handles that are dropped end nothing. Looking at the pool and
+/// changing it are not for the child: they may block for ever, since a thread of the parent may have held
+/// the lock at the moment of the fork. Make a new pool there.
 ///
 /// # Examples
 ///
@@ -75,7 +83,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     ///   [`CreateGone`](AcquireError::CreateGone): a creation failed, and this caller was the oldest
     ///   that waited for its key
     /// - [`AcquireError::TooManyWaiters`]: the queue is full
-    /// - [`AcquireError::TooCostly`]: this key can never be served
+    /// - [`AcquireError::TooCostly`] and [`AcquireError::Policy`]: this key can never be served
     /// - [`AcquireError::Closed`] and [`AcquireError::Forked`]: this pool is of no more use here
     ///
     /// # Cancel safety
@@ -148,22 +156,22 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
         if shared.is_forked() {
             return Err(InsertError { resource, kind: InsertErrorKind::Forked });
         }
-        let hash = shared.hasher.hash_one(key);
-        let owned = Arc::new(key.clone());
-        let Ok(cost) = shared.cost(key) else {
-            return Err(InsertError { resource, kind: InsertErrorKind::Panicked });
+        let newcomer = match shared.introduce(key) {
+            Ok(newcomer) => newcomer,
+            Err(unusable) => return Err(InsertError { resource, kind: unusable.into() }),
         };
         let description = shared.ask("describe", |manager| manager.describe(&resource)).unwrap_or_default();
         // Stays out here until it is parked, so that nothing drops it under the lock.
         let mut held =
-            Some(crate::job::new_held::<M>(ResourceId::standalone(0), Arc::clone(&owned), resource));
+            Some(crate::job::new_held::<M>(ResourceId::standalone(0), Arc::clone(&newcomer.key), resource));
         let now = shared.now();
         let inserted = shared.event(|inner| {
             if inner.ledger.gate() == Gate::Closed {
                 return Err(InsertErrorKind::Closed);
             }
-            let group = inner.find_or_add_group(hash, &owned, cost);
-            let lifetime_end = shared.lifetime_end(&inner.config, now);
+            let group = inner.find_or_add_group(&newcomer);
+            let lifetime = inner.key_config(group).max_lifetime;
+            let lifetime_end = lifetime_end(lifetime, inner.config.lifetime_jitter, now);
             let slot = inner.ledger.insert(group, lifetime_end, now).ok_or(InsertErrorKind::NoRoom)?;
             let (id, generation) = inner.ledger.identity(slot);
             if let Some(mut held) = held.take() {
@@ -195,15 +203,13 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     /// Creations that were asked for go on when the future is dropped.
     pub async fn warm(&self, key: &M::Key, wanted: usize) -> WarmReport<M::Error> {
         let shared = &self.shared;
-        let hash = shared.hasher.hash_one(key);
-        let owned = Arc::new(key.clone());
         let most = u32::try_from(wanted).unwrap_or(u32::MAX).min(crate::meta::SLOTS);
         if shared.is_forked() {
             return WarmReport::all_failed(most, || CreateFailure::Interrupted);
         }
-        let cost = match shared.cost(key) {
-            Ok(cost) => cost,
-            Err(panic) => return WarmReport::all_failed(most, || CreateFailure::Panicked(panic.clone())),
+        let newcomer = match shared.introduce(key) {
+            Ok(newcomer) => newcomer,
+            Err(unusable) => return WarmReport::all_failed(most, || CreateFailure::from(&unusable)),
         };
         let now = shared.clock.fine();
         let call = shared.event(|inner| {
@@ -214,7 +220,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
                 }
                 return call;
             }
-            let group = inner.find_or_add_group(hash, &owned, cost);
+            let group = inner.find_or_add_group(&newcomer);
             let call = inner.warm_calls.begin(most as usize);
             let there = inner.ledger.warm(group, most, call, now);
             inner.warm_calls.began(call, there as usize);
@@ -273,20 +279,35 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     /// Changes options while the pool runs. What exceeds new limits goes: idle resources now, least
     /// recently used first, leased ones at their return.
     ///
+    /// `change` runs without the lock. If another call has changed the options meanwhile, it runs again on
+    /// what that one left, so that no change is lost.
+    ///
     /// # Errors
     ///
     /// A [`ConfigError`] if the result would contradict itself; then nothing has changed.
-    pub fn resize(&self, change: impl FnOnce(&mut PoolConfig)) -> Result<(), ConfigError> {
-        let mut config = self.config();
-        change(&mut config);
-        config.validate()?;
+    pub fn resize(&self, mut change: impl FnMut(&mut PoolConfig)) -> Result<(), ConfigError> {
+        loop {
+            let before = Arc::clone(&self.shared.state.lock().config);
+            let mut config = PoolConfig::clone(&before);
+            change(&mut config);
+            config.validate()?;
+            if self.put_config_in_force(&before, config) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the options were still those of `before`, and so were replaced.
+    fn put_config_in_force(&self, before: &Arc<PoolConfig>, config: PoolConfig) -> bool {
         let rules = Shared::<M, O, S>::rules(&config, self.shared.check_always);
-        let now = self.shared.clock.fine();
+        let (config, now) = (Arc::new(config), self.shared.clock.fine());
         self.shared.event(|inner| {
-            inner.config = Arc::new(config);
-            inner.ledger.resize(rules, now);
-        });
-        Ok(())
+            let unchanged = Arc::ptr_eq(&inner.config, before);
+            if unchanged {
+                inner.resize(config, rules, now);
+            }
+            unchanged
+        })
     }
 
     /// Shows every idle resource to `keep` and destroys those that it does not keep. Runs on the
@@ -459,7 +480,11 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Drop for P
         }
         if last {
             let now = self.shared.clock.fine();
-            self.shared.event(|inner| inner.ledger.close(now));
+            let keep = Arc::clone(&self.shared);
+            self.shared.event(|inner| {
+                inner.ledger.close(now);
+                inner.keep = Some(keep);
+            });
         }
     }
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Instant;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// Where the driver runs.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,11 @@ pub(crate) enum Placement {
 /// The runtime that the calling thread is in.
 pub(crate) fn current() -> Option<Handle> {
     Handle::try_current().ok()
+}
+
+/// Whether timers of this runtime ring though nobody is in it.
+pub(crate) fn is_steady(handle: &Handle) -> bool {
+    handle.runtime_flavor() == RuntimeFlavor::MultiThread
 }
 
 /// A timer on `handle`'s clock; it can be awaited anywhere.

@@ -3,6 +3,7 @@
 //! Every change goes through [`Shared::event`]: lock, tell the ledger, collect what follows, unlock,
 //! and only then wake, send and drop. Under the lock runs no user code but `Key::eq`.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -20,7 +21,9 @@ use crate::held::Held;
 use crate::ledger::{Failed, Fate, Ledger, Rules, State};
 use crate::manager::Manager;
 use crate::meta::{Reason, ResourceId};
+use crate::newcomer::Newcomer;
 use crate::observer::Observer;
+use crate::policy::{KeyConfig, KeyPolicy, Policies};
 use crate::quantile::Quantile;
 use crate::rt::Placement;
 use crate::snapshot::counts_of;
@@ -34,6 +37,7 @@ pub(crate) struct Shared<M: Manager, O, S> {
     pub(crate) hasher: S,
     pub(crate) clock: Clock,
     pub(crate) placement: Placement,
+    pub(crate) policies: Policies<M>,
     /// Resources are checked before every hand-out, whatever the configuration says.
     pub(crate) check_always: bool,
     /// The generation of forks in which the pool was made.
@@ -70,12 +74,19 @@ pub(crate) struct Inner<M: Manager> {
     pub(crate) recycle_times: Quantile,
     /// What the current event leaves to be done after the lock is released.
     pub(crate) after: After<M>,
+    /// What keeps the pool when its last handle is gone, as long as anything is leased.
+    pub(crate) keep: Option<Keep>,
 }
+
+/// A reference to the pool, whatever its types.
+pub(crate) type Keep = Arc<dyn Any + Send + Sync>;
 
 pub(crate) struct GroupShell<K> {
     pub(crate) key: Arc<K>,
     hash: u64,
     pub(crate) last_error: Option<Arc<str>>,
+    /// Options of its own.
+    pub(crate) policy: Option<Arc<KeyPolicy>>,
 }
 
 #[derive(Default)]
@@ -99,44 +110,56 @@ impl<E> Default for Seat<E> {
 
 /// What is left to do after the lock is released.
 pub(crate) struct After<M: Manager> {
-    /// The first waker; almost always the only one.
+    /// The first waker; almost always all there is.
     wake: Option<Waker>,
-    wake_more: Vec<Waker>,
-    released: Vec<(oneshot::Sender<Result<(), Reason>>, Result<(), Reason>)>,
-    gone: Vec<(oneshot::Sender<Arc<str>>, Arc<str>)>,
-    /// What only waits to be dropped, since that runs a user's code.
-    keys: Vec<Arc<M::Key>>,
-    failures: Vec<CreateFailure<M::Error>>,
+    rest: Option<Box<Rest<M>>>,
     needs_driver: bool,
     /// There is something in here.
     news: bool,
 }
 
+/// What is seldom left to do: kept apart, so that waking one waiter moves little.
+struct Rest<M: Manager> {
+    wake: Vec<Waker>,
+    released: Vec<(oneshot::Sender<Result<(), Reason>>, Result<(), Reason>)>,
+    gone: Vec<(oneshot::Sender<Arc<str>>, Arc<str>)>,
+    /// What only waits to be dropped, since that runs a user's code.
+    keys: Vec<Arc<M::Key>>,
+    failures: Vec<CreateFailure<M::Error>>,
+    /// Maybe the last reference to the pool.
+    keep: Option<Keep>,
+}
+
 impl<M: Manager> After<M> {
-    pub(crate) fn new() -> Self {
-        After {
-            wake: None,
-            wake_more: Vec::new(),
-            released: Vec::new(),
-            gone: Vec::new(),
-            keys: Vec::new(),
-            failures: Vec::new(),
-            needs_driver: false,
-            news: false,
-        }
+    pub(crate) const fn new() -> Self {
+        After { wake: None, rest: None, needs_driver: false, news: false }
     }
 
     pub(crate) fn wake(&mut self, waker: Option<Waker>) {
         self.news = true;
-        match self.wake {
-            None => self.wake = waker,
-            Some(_) => self.wake_more.extend(waker),
+        match (&self.wake, waker) {
+            (None, waker) => self.wake = waker,
+            (Some(_), None) => {}
+            (Some(_), Some(waker)) => self.rest().wake.push(waker),
         }
     }
 
     fn drop_later(&mut self, failure: CreateFailure<M::Error>) {
+        self.rest().failures.push(failure);
+    }
+
+    fn rest(&mut self) -> &mut Rest<M> {
         self.news = true;
-        self.failures.push(failure);
+        self.rest.get_or_insert_with(|| {
+            Box::new(Rest {
+                wake: Vec::new(),
+                released: Vec::new(),
+                gone: Vec::new(),
+                keys: Vec::new(),
+                failures: Vec::new(),
+                keep: None,
+            })
+        })
     }
 
     /// Wakes, sends and drops; the caller no longer holds the lock. Whether a driver must be started.
@@ -144,7 +167,16 @@ impl<M: Manager> After<M> {
         if let Some(waker) = self.wake {
             waker.wake();
         }
-        for waker in self.wake_more {
+        if let Some(rest) = self.rest {
+            rest.carry_out();
+        }
+        self.needs_driver
+    }
+}
+
+impl<M: Manager> Rest<M> {
+    fn carry_out(self) {
+        for waker in self.wake {
             waker.wake();
         }
         for (sender, result) in self.released {
@@ -153,7 +185,6 @@ impl<M: Manager> After<M> {
         for (sender, cause) in self.gone {
             _ = sender.send(cause);
         }
-        self.needs_driver
     }
 }
 
@@ -174,6 +205,7 @@ impl<M: Manager> Inner<M> {
             draining: Vec::new(),
             recycle_times: Quantile::default(),
             after: After::new(),
+            keep: None,
         }
     }
 
@@ -184,17 +216,24 @@ impl<M: Manager> Inner<M> {
         self.table.find(hash, is_it).copied()
     }
 
-    /// The group of a key, made now if there is none. The caller drops `key`, outside the lock.
-    pub(crate) fn find_or_add_group(&mut self, hash: u64, key: &Arc<M::Key>, cost: u64) -> u32 {
-        if let Some(group) = self.find_group(hash, key) {
+    /// The group of a key, made now if there is none.
+    pub(crate) fn find_or_add_group(&mut self, newcomer: &Newcomer<M::Key>) -> u32 {
+        let hash = newcomer.hash;
+        if let Some(group) = self.find_group(hash, &newcomer.key) {
             return group;
         }
-        let group = self.ledger.add_group(cost);
+        let policy = newcomer.policy.clone();
+        let rules = match &policy {
+            Some(policy) => self.ledger.rules().for_key(&policy.resolve(&self.config)),
+            None => self.ledger.rules().key,
+        };
+        let group = self.ledger.add_group(newcomer.cost, rules);
         let index = group as usize;
         if self.groups.len() <= index {
             self.groups.resize_with(index + 1, || None);
         }
-        self.groups[index] = Some(GroupShell { key: Arc::clone(key), hash, last_error: None });
+        self.groups[index] =
+            Some(GroupShell { key: Arc::clone(&newcomer.key), hash, last_error: None, policy });
         let groups = &self.groups;
         self.table.insert_unique(hash, group, |&other| groups[other as usize].as_ref().map_or(0, |g| g.hash));
         group
@@ -206,6 +245,25 @@ impl<M: Manager> Inner<M> {
 
     pub(crate) fn shell(&self, group: u32) -> &GroupShell<M::Key> {
         self.groups[group as usize].as_ref().expect("a group of the ledger has a key")
+    }
+
+    /// The options in force for the key of a group.
+    pub(crate) fn key_config(&self, group: u32) -> KeyConfig {
+        match &self.shell(group).policy {
+            Some(policy) => policy.resolve(&self.config),
+            None => KeyPolicy::default().resolve(&self.config),
+        }
+    }
+
+    /// New options for the pool, and so for its keys.
+    pub(crate) fn resize(&mut self, config: Arc<PoolConfig>, rules: Rules, now: Time) {
+        self.config = config;
+        let (groups, config) = (&self.groups, &self.config);
+        let own = |group: u32| {
+            let policy = groups.get(group as usize)?.as_ref()?.policy.as_ref()?;
+            Some(policy.resolve(config))
+        };
+        self.ledger.resize(rules, own, now);
     }
 
     #[inline]
@@ -267,7 +325,8 @@ impl<M: Manager> Inner<M> {
             || self.after.news
             || self.ledger.alarm() < self.driver.armed
             || !self.releasing.is_empty()
-            || !self.draining.is_empty();
+            || !self.draining.is_empty()
+            || self.keep.is_some();
         news.then(|| self.settle_news())
     }
 
@@ -277,14 +336,19 @@ impl<M: Manager> Inner<M> {
         self.settle_waiters(&mut after);
         self.settle_rest(&mut after);
         self.settle_releasing(&mut after);
+        if self.keep.is_some() && self.ledger.counts()[State::Leased.kind()] == 0 {
+            after.rest().keep = self.keep.take();
+        }
         if self.ledger.is_drained() {
-            after.wake_more.append(&mut self.draining);
+            for waker in self.draining.drain(..) {
+                after.wake(Some(waker));
+            }
             // The driver has nothing left to do, and ends.
-            after.wake(self.driver.waker.take());
+            after.wake(self.driver.rouse());
         }
         if !self.ledger.out.orders.is_empty() || self.ledger.alarm() < self.driver.armed {
             match self.driver.alive {
-                true => after.wake(self.driver.waker.take()),
+                true => after.wake(self.driver.rouse()),
                 false => after.needs_driver = true,
             }
         }
@@ -314,7 +378,7 @@ impl<M: Manager> Inner<M> {
             if let Ok(entry) = self.table.find_entry(shell.hash, |&other| other == group) {
                 entry.remove();
             }
-            after.keys.push(shell.key);
+            after.rest().keys.push(shell.key);
         }
         let closed = self.ledger.gate() == crate::ledger::Gate::Closed;
         for call in std::mem::take(&mut self.ledger.out.unmet_warm) {
@@ -333,7 +397,7 @@ impl<M: Manager> Inner<M> {
                 None => index += 1,
                 Some(result) => {
                     let (_, sender) = self.releasing.swap_remove(index);
-                    after.released.push((sender, result));
+                    after.rest().released.push((sender, result));
                 }
             }
         }
@@ -376,7 +440,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
     }
 
     #[cold]
-    fn carry_out(self: &Arc<Self>, after: After<M>) {
+    pub(crate) fn carry_out(self: &Arc<Self>, after: After<M>) {
         if after.carry_out() {
             self.want_driver();
         }
@@ -423,10 +487,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
 
 impl<M: Manager> Inner<M> {
     fn tell_gone(&mut self, id: ResourceId, cause: &Arc<str>) {
-        self.after.news = true;
         for (watched, sender) in std::mem::take(&mut self.gone_watchers) {
             match watched == id {
-                true => self.after.gone.push((sender, Arc::clone(cause))),
+                true => self.after.rest().gone.push((sender, Arc::clone(cause))),
                 false => self.gone_watchers.push((watched, sender)),
             }
         }

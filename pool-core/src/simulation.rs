@@ -8,7 +8,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use crate::config::PoolConfig;
-use crate::ledger::{Acquired, Fate, Job, Ledger, Order, Rules, Verdict};
+use crate::ledger::{Acquired, Fate, Job, KeyRules, Ledger, Order, Rules, State, Verdict};
 use crate::meta::ResourceId;
 use crate::time::Time;
 
@@ -93,6 +93,8 @@ struct Simulation<'a> {
     config: &'a PoolConfig,
     trace: &'a Trace,
     step: Duration,
+    /// Those of every key.
+    rules: KeyRules,
     ledger: Ledger,
     now: Time,
     end: Time,
@@ -113,11 +115,13 @@ const DESTROY: u8 = 3;
 
 impl<'a> Simulation<'a> {
     fn new(config: &'a PoolConfig, trace: &'a Trace, step: Duration) -> Self {
+        let rules = Rules::new(config, false);
         let mut simulation = Simulation {
             config,
             trace,
             step,
-            ledger: Ledger::new(Rules::new(config, false)),
+            rules: rules.key,
+            ledger: Ledger::new(rules),
             now: Time::ZERO,
             end: Time::ZERO.plus(trace.length),
             events: BinaryHeap::new(),
@@ -186,7 +190,7 @@ impl<'a> Simulation<'a> {
             }
             Event::Alarm => {}
             Event::Step => {
-                let leased = self.ledger.counts()[crate::ledger::State::Leased.kind()];
+                let leased = self.ledger.counts()[State::Leased.kind()];
                 self.replay.series.push((self.live(), leased));
                 self.plan_in(self.step, Event::Step);
             }
@@ -221,7 +225,7 @@ impl<'a> Simulation<'a> {
     }
 
     fn group(&mut self, key: u32) -> u32 {
-        *self.groups[key as usize].get_or_insert_with(|| self.ledger.add_group(1))
+        *self.groups[key as usize].get_or_insert_with(|| self.ledger.add_group(1, self.rules))
     }
 
     fn done(&mut self, id: ResourceId, job: u8) {

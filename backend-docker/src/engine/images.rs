@@ -95,15 +95,21 @@ impl Engine {
 
     /// Makes an image `name` of a root file system in a tar archive.
     pub(crate) async fn import(&self, name: &str, tar: Vec<u8>, changes: &[&str]) -> Result<(), Error> {
-        let (repository, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
         let options = query::CreateImageOptionsBuilder::default()
             .from_src("-")
-            .repo(repository)
-            .tag(tag)
+            // Not apart from its tag, which Podman would not read.
+            .repo(&with_tag(name))
             .changes(changes.iter().map(|c| c.to_string()).collect())
             .build();
         let body = bollard::body_full(tar.into());
         self.drain(self.docker.create_image(Some(options), Some(body), None)).await
+    }
+
+    /// Removes the name, and the image if no other name and no container is left of it.
+    pub(crate) async fn remove_image(&self, name: &str) -> Result<(), Error> {
+        let remove = self.docker.remove_image(name, None::<query::RemoveImageOptions>, None);
+        self.call(Stage::Image, FETCH, remove).await?;
+        Ok(())
     }
 
     async fn drain<T>(

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use poolyard_worker::{Activity, Arena, SCORE_SLOT};
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::error::{Error, Stage};
 use crate::exit::Death;
-use crate::memory;
+use crate::memory::Scale;
 use crate::spec::WorkerSpec;
 use crate::supervisor::Supervisor;
 use crate::sys::fds;
@@ -131,6 +131,8 @@ struct Inner {
 struct Places {
     /// The worker of each slot.
     members: Vec<Option<Arc<Member>>>,
+    /// Those that have left their slots and not ended yet: serial number and generation.
+    leaving: Vec<(u64, u64)>,
     /// Which parts of the scoreboard are in use.
     scores: Vec<bool>,
     deaths: Vec<Death>,
@@ -194,6 +196,7 @@ impl PreforkServer {
         let (page, scores) = scoreboard(slots).map_err(|e| Error::system(Stage::Listen, e))?;
         let places = Places {
             members: vec![None; config.max_workers],
+            leaving: Vec::new(),
             scores: vec![false; slots],
             deaths: Vec::new(),
             wanted: config.min_workers,
@@ -243,7 +246,9 @@ impl PreforkServer {
     }
 
     /// Replaces all workers by workers of `spec`, each only after its successor is ready. Returns when all are
-    /// replaced; if new ones do not come up, the old ones go on working and this does not return.
+    /// replaced and no older one is left, which takes up to [`drain_timeout`](ServerConfig::drain_timeout);
+    /// if new ones do not come up, the old ones go on working and this does not return. Dropping the future
+    /// does not stop the replacement.
     pub async fn roll(&self, spec: WorkerSpec) {
         let generation = {
             let mut current = self.inner.spec.lock();
@@ -251,8 +256,12 @@ impl PreforkServer {
             current.1
         };
         self.inner.rolled.notify_waiters();
-        self.when(|places| places.members.iter().flatten().all(|member| member.generation >= generation))
-            .await;
+        self.when(|places| {
+            let wanted = &places.members[..places.wanted];
+            wanted.iter().all(|member| member.as_ref().is_some_and(|m| m.generation >= generation))
+                && places.leaving.iter().all(|(_, leaving)| *leaving >= generation)
+        })
+        .await;
     }
 
     /// What all workers do, without disturbing them.
@@ -308,10 +317,12 @@ async fn keep(inner: Arc<Inner>, slot: usize) {
     let mut stopping = inner.stopping.subscribe();
     let mut old: Option<Arc<Member>> = None;
     let mut pause = PAUSE.0;
-    let mut drains = Vec::new();
+    // Dropped with this task, which kills those that are still there.
+    let mut drains = JoinSet::new();
     while !*stopping.borrow() {
         if !inner.is_wanted(slot) {
-            drains.extend(inner.retire(slot, old.take()));
+            old = None;
+            inner.retire(slot, &mut drains);
             inner.wait_until_wanted(slot, &mut stopping).await;
             continue;
         }
@@ -326,11 +337,11 @@ async fn keep(inner: Arc<Inner>, slot: usize) {
                 continue;
             }
         };
-        inner.install(slot, member.clone());
-        drains.extend(old.take().map(|old| tokio::spawn(old.drain(inner.config.drain_timeout))));
+        old = None;
+        inner.install(slot, member.clone(), &mut drains);
         drop(turn);
-        let limits = Limits::new(&spec, member.serial);
-        match inner.outcome(slot, &member, &limits, &mut stopping).await {
+        let mut limits = Limits::new(&spec, member.serial);
+        match inner.outcome(slot, &member, &mut limits, &mut stopping).await {
             Outcome::Died(death) => {
                 inner.buried(slot, &member, death);
                 if member.born.elapsed() < YOUNG {
@@ -342,12 +353,10 @@ async fn keep(inner: Arc<Inner>, slot: usize) {
             }
             Outcome::Replace => old = Some(member),
         }
-        drains.retain(|drain| !drain.is_finished());
+        while drains.try_join_next().is_some() {}
     }
-    drains.extend(inner.retire(slot, old));
-    for drain in drains {
-        let _ = drain.await;
-    }
+    inner.retire(slot, &mut drains);
+    while drains.join_next().await.is_some() {}
 }
 
 async fn wait_or_stop(pause: Duration, stopping: &mut watch::Receiver<bool>) {
@@ -363,7 +372,7 @@ enum Outcome {
 struct Limits {
     connections: Option<u64>,
     age: Option<Duration>,
-    memory: Option<u64>,
+    memory: Option<Scale>,
 }
 
 impl Limits {
@@ -372,16 +381,14 @@ impl Limits {
         Self {
             connections: spec.max_calls.map(|calls| calls - (calls as f64 * part) as u64),
             age: spec.max_age.map(|age| age.mul_f64(1.0 - part)),
-            memory: spec.soft_memory,
+            memory: spec.scale(spec.soft_memory),
         }
     }
 
-    fn reached(&self, member: &Member) -> bool {
+    fn reached(&mut self, member: &Member) -> bool {
         self.connections.is_some_and(|max| member.score.calls() >= max)
             || self.age.is_some_and(|max| member.born.elapsed() >= max)
-            || self
-                .memory
-                .is_some_and(|max| memory::resident(member.child.life.pid).is_some_and(|bytes| bytes > max))
+            || self.memory.as_mut().is_some_and(|scale| scale.exceeded(member.child.life.pid))
     }
 }
 
@@ -396,17 +403,34 @@ impl Inner {
         }
     }
 
-    fn install(self: &Arc<Self>, slot: usize, member: Arc<Member>) {
-        let before = self.places.lock().members.get_mut(slot).and_then(|place| place.replace(member));
-        drop(before);
+    fn install(self: &Arc<Self>, slot: usize, member: Arc<Member>, drains: &mut JoinSet<()>) {
+        self.let_go(slot, Some(member), drains);
         self.replaced.notify_waiters();
         pass::pump(self);
     }
 
-    fn retire(&self, slot: usize, old: Option<Arc<Member>>) -> Option<JoinHandle<()>> {
-        let current = self.places.lock().members.get_mut(slot).and_then(Option::take);
-        let member = current.or(old)?;
-        Some(tokio::spawn(member.drain(self.config.drain_timeout)))
+    fn retire(self: &Arc<Self>, slot: usize, drains: &mut JoinSet<()>) {
+        self.let_go(slot, None, drains);
+    }
+
+    /// Puts a worker or none into a slot, and lets the one before end.
+    fn let_go(self: &Arc<Self>, slot: usize, next: Option<Arc<Member>>, drains: &mut JoinSet<()>) {
+        let before = {
+            let mut places = self.places.lock();
+            let before = std::mem::replace(&mut places.members[slot], next);
+            places.leaving.extend(before.iter().map(|member| (member.serial, member.generation)));
+            before
+        };
+        if let Some(member) = before {
+            drains.spawn(self.clone().see_off(member));
+        }
+    }
+
+    async fn see_off(self: Arc<Self>, member: Arc<Member>) {
+        let serial = member.serial;
+        member.drain(self.config.drain_timeout).await;
+        self.places.lock().leaving.retain(|(leaving, _)| *leaving != serial);
+        self.replaced.notify_waiters();
     }
 
     fn buried(self: &Arc<Self>, slot: usize, member: &Arc<Member>, death: Death) {
@@ -432,7 +456,7 @@ impl Inner {
         &self,
         slot: usize,
         member: &Member,
-        limits: &Limits,
+        limits: &mut Limits,
         stopping: &mut watch::Receiver<bool>,
     ) -> Outcome {
         let mut died = pin!(member.child.life.died());

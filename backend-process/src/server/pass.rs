@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use nix::sys::socket::{SockFlag, accept4};
 use parking_lot::Mutex;
-use poolyard_worker::word;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
@@ -98,10 +97,11 @@ async fn notify_all(inner: &Arc<Inner>) -> io::Result<()> {
 }
 
 fn notify_one(inner: &Inner) {
-    let Some(member) = least_busy(inner, usize::MAX) else { return };
-    *member.open.lock() += 1;
-    if !member.say(word::ACCEPT, None) {
-        *member.open.lock() -= 1;
+    // One that leaves between the look and the word is seen to leave by the next look.
+    while let Some(member) = least_busy(inner, usize::MAX) {
+        if member.notify() || !member.is_leaving() {
+            return;
+        }
     }
 }
 
@@ -128,16 +128,15 @@ fn hand_over_one(inner: &Inner) -> bool {
     // Held until the worker has it in its list, so that no two threads reorder them.
     let mut held = inner.pass.held.lock();
     let Some(connection) = held.pop_front() else { return false };
-    let mut untaken = member.untaken.lock();
-    let sent = connection.try_clone().is_ok_and(|copy| member.say(word::CONNECTION, Some(copy)));
-    if sent {
-        untaken.push_back(connection);
-        *member.open.lock() += 1;
-        inner.pass.room.notify_one();
-    } else {
-        held.push_front(connection);
+    match member.hand_over(connection) {
+        Ok(()) => inner.pass.room.notify_one(),
+        Err(connection) => {
+            held.push_front(connection);
+            // The next look does not see one that leaves; otherwise the system is short of something.
+            return member.is_leaving();
+        }
     }
-    sent
+    true
 }
 
 /// Gives back what a dead worker had not taken.
@@ -155,7 +154,7 @@ pub(super) fn requeue(inner: &Arc<Inner>, member: &Member) {
 
 fn least_busy(inner: &Inner, room: usize) -> Option<Arc<Member>> {
     let places = inner.places.lock();
-    let living = places.members.iter().flatten().filter(|member| member.child.life.death().is_none());
+    let living = places.members.iter().flatten().filter(|member| !member.is_leaving());
     let open = |member: &&Arc<Member>| *member.open.lock();
     living.filter(|member| open(member) < room).min_by_key(open).cloned()
 }

@@ -51,7 +51,9 @@ impl Load {
             let (stop, served, lost) = (stop.clone(), served.clone(), lost.clone());
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    let count = if ask(address, line).is_ok() { &served } else { &lost };
+                    let answer =
+                        ask(address, line).inspect_err(|error| eprintln!("a request is lost: {error}"));
+                    let count = if answer.is_ok() { &served } else { &lost };
                     count.fetch_add(1, Ordering::Relaxed);
                 }
             })

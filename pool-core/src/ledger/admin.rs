@@ -5,11 +5,16 @@ use super::slot::{Check, State};
 use super::waiter::Fate;
 use super::{Gate, Ledger, NIL, Rules};
 use crate::meta::{Reason, ResourceId};
+use crate::policy::KeyConfig;
 use crate::time::Time;
 
 impl Ledger {
-    /// New limits. What exceeds them goes: idle resources now, leased ones at their return.
-    pub(crate) fn resize(&mut self, rules: Rules, now: Time) {
+    /// New limits. What exceeds them goes: idle resources now, leased ones at their return. `own`
+    /// knows the options of groups whose keys have a policy.
+    pub(crate) fn resize(&mut self, rules: Rules, own: impl Fn(u32) -> Option<KeyConfig>, now: Time) {
+        for (index, group) in &mut self.groups {
+            group.rules = own(index as u32).map_or(rules.key, |config| rules.for_key(&config));
+        }
         self.rules = rules;
         self.resized = true;
         self.shrink();
@@ -41,8 +46,8 @@ impl Ledger {
     fn shrink_group(&mut self, group: u32) {
         loop {
             let record = &self.groups[group as usize];
-            let over = record.serving() > self.rules.max_per_key
-                || record.idle_count() > self.rules.max_idle_per_key;
+            let over =
+                record.serving() > record.rules.max_per_key || record.idle_count() > record.rules.max_idle;
             match self.oldest_idle_of(record.idle.head) {
                 NIL => return,
                 oldest if over => self.destroy(oldest, Reason::Shrunk),

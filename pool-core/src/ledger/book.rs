@@ -302,8 +302,8 @@ impl Ledger {
     }
 
     fn refresh_leanness(&mut self, index: u32) {
-        let group = &self.groups[index as usize];
-        if self.rules.min_idle_per_key == 0 && group.target == 0 && !group.lean {
+        let group = self.group(index);
+        if group.rules.min_idle == 0 && group.target == 0 && !group.lean {
             return;
         }
         let lean = self.gate == Gate::Open && self.lacks(index) > 0;
@@ -321,7 +321,7 @@ impl Ledger {
     /// Forgets a group that nothing needs any more.
     pub(super) fn bury(&mut self, index: u32) {
         let group = &self.groups[index as usize];
-        let kept = (self.rules.min_idle_per_key > 0 || group.demand.is_some()) && self.gate != Gate::Closed;
+        let kept = (group.rules.min_idle > 0 || group.demand.is_some()) && self.gate != Gate::Closed;
         if !kept && group.is_unused() {
             let refill_after = group.refill_after;
             self.timers.remove(&(refill_after, Timer::Refill(index)));
@@ -344,13 +344,13 @@ impl Ledger {
     pub(super) fn lacks(&self, index: u32) -> u32 {
         let group = &self.groups[index as usize];
         let coming = group.hopeful.saturating_sub(group.waiters.len);
-        let lacking = self.rules.min_idle_per_key.saturating_sub(group.idle_count() + coming);
-        lacking.max(self.lacks_target(group, coming)).min(self.room_for_key(group))
+        let lacking = group.rules.min_idle.saturating_sub(group.idle_count() + coming);
+        lacking.max(group.lacks_target(coming)).min(self.room_for_key(group))
     }
 
     /// How many creations the limits per key leave room for.
     pub(super) fn room_for_key(&self, group: &Group) -> u32 {
-        let limit = self.rules.max_per_key;
+        let limit = group.rules.max_per_key;
         let serving = limit.saturating_sub(group.serving());
         let live = limit.saturating_add(self.rules.max_surge).saturating_sub(group.live());
         let creating = self.rules.max_creating_per_key.saturating_sub(group.creating());

@@ -73,8 +73,8 @@ impl Ledger {
         assert!(self.totals.counts[State::Idle.kind()] <= rules.max_idle, "max_idle holds");
         assert!(self.totals.abandoned <= rules.max_abandoned, "max_abandoned holds");
         for (_, group) in &self.groups {
-            assert!(group.serving() <= rules.max_per_key, "max_per_key holds");
-            assert!(group.idle_count() <= rules.max_idle_per_key, "max_idle_per_key holds");
+            assert!(group.serving() <= group.rules.max_per_key, "max_per_key holds");
+            assert!(group.idle_count() <= group.rules.max_idle, "max_idle_per_key holds");
             assert!(group.creating() <= rules.max_creating_per_key, "max_creating_per_key holds");
         }
         assert!(self.totals.counts[State::Creating.kind()] <= rules.max_creating, "max_creating holds");
@@ -211,13 +211,10 @@ impl Ledger {
     }
 
     fn an_unused_group_is_forgotten(&self) {
-        let kept = self.rules.min_idle_per_key > 0 && self.gate != Gate::Closed;
         for (index, group) in &self.groups {
-            let remembered = group.demand.is_some() && self.gate != Gate::Closed;
-            assert!(
-                kept || remembered || !group.is_unused(),
-                "group {index} without slots and waiters is forgotten"
-            );
+            let wanted = group.rules.min_idle > 0 || group.demand.is_some();
+            let kept = wanted && self.gate != Gate::Closed;
+            assert!(kept || !group.is_unused(), "group {index} without slots and waiters is forgotten");
         }
     }
 

@@ -114,7 +114,7 @@ impl Ledger {
             self.destroy(index, Reason::MaxLifetime);
             return true;
         }
-        let spare = group.idle_count() > self.rules.min_idle_per_key && group.serving() > group.target;
+        let spare = group.idle_count() > group.rules.min_idle && group.serving() > group.target;
         if spare {
             self.destroy(index, Reason::IdleTimeout);
         }
@@ -125,7 +125,8 @@ impl Ledger {
     #[inline]
     pub(super) fn set_expiry(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
-        slot.expires = slot.idle_since.after(self.rules.idle_timeout).min(slot.lifetime_end);
+        let rules = &self.groups[slot.group as usize].rules;
+        slot.expires = slot.idle_since.after(rules.idle_timeout).min(slot.lifetime_end);
         let due = slot.expires.min(self.check_at(index));
         self.set_timer(index, due);
     }
@@ -134,7 +135,7 @@ impl Ledger {
     #[inline]
     fn check_at(&self, index: u32) -> Time {
         let slot = &self.slots[index as usize];
-        slot.known_good.max(slot.idle_since).after(self.rules.check_interval)
+        slot.known_good.max(slot.idle_since).after(self.groups[slot.group as usize].rules.check_interval)
     }
 
     /// As [`set_expiry`](Ledger::set_expiry), for a slot that outlives its idle timeout as part of

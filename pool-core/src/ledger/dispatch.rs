@@ -214,8 +214,8 @@ impl Ledger {
         while let Some(&(group, call)) = self.warming.front() {
             let record = &self.groups[group as usize];
             let idle = record.idle_count() + record.hopeful;
-            let full = record.serving() >= self.rules.max_per_key
-                || idle >= self.rules.max_idle_per_key
+            let full = record.serving() >= record.rules.max_per_key
+                || idle >= record.rules.max_idle
                 || !self.will_fit(record.cost, Spoken::default());
             let may_start = self.may_start(record.cost) && self.room_for_key(record) > 0;
             if !full && !may_start {

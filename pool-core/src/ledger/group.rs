@@ -2,6 +2,7 @@
 
 use super::demand::Demand;
 use super::list::{List, NIL};
+use super::rules::KeyRules;
 use super::slot::State;
 use crate::time::Time;
 
@@ -11,6 +12,7 @@ pub(crate) const NOT_HUNGRY: u64 = u64::MAX;
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
     pub(crate) cost: u64,
+    pub(crate) rules: KeyRules,
     /// Slots by kind of state.
     pub(crate) counts: [u32; State::KINDS],
     /// Idle slots, and those that a periodic check has in hand; least recently used first.
@@ -41,9 +43,10 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(crate) fn new(cost: u64) -> Group {
+    pub(crate) fn new(cost: u64, rules: KeyRules) -> Group {
         Group {
             cost,
+            rules,
             counts: [0; State::KINDS],
             idle: List::EMPTY,
             waiters: List::EMPTY,

@@ -80,9 +80,9 @@ impl Ledger {
         if self.rules.sizing.is_some() {
             self.note_demand(group, None, now);
         }
-        // Where an older waiter finds no room, there is none for this one either.
-        self.dirty |= self.starved.is_none();
         self.serve(group, now);
+        // Where an older waiter finds no room, there is none for this one either.
+        self.dirty |= self.starved.is_none() && !self.hungry.is_empty();
         self.dispatch(now);
         Acquired::Queued(waiter)
     }
@@ -176,7 +176,7 @@ impl Ledger {
     /// Takes in a resource that the user brings, if there is room.
     pub(crate) fn insert(&mut self, group: u32, lifetime_end: Time, now: Time) -> Option<u32> {
         let record = &self.groups[group as usize];
-        let room = self.fits_now(record.cost) && record.serving() < self.rules.max_per_key;
+        let room = self.fits_now(record.cost) && record.serving() < record.rules.max_per_key;
         if self.gate == Gate::Closed || !room {
             self.bury(group);
             return None;
@@ -196,7 +196,7 @@ impl Ledger {
         slot.leased_since = now;
         slot.leased_at = Some(location);
         let group = slot.group;
-        if self.rules.min_idle_per_key > 0 {
+        if self.groups[group as usize].rules.min_idle > 0 {
             self.refresh(group);
         }
     }
@@ -348,7 +348,7 @@ impl Ledger {
         let slot = &self.slots[index as usize];
         if slot.doom.is_some() {
             slot.doom
-        } else if slot.uses >= self.rules.max_uses {
+        } else if slot.uses >= self.groups[slot.group as usize].rules.max_uses {
             Some(Reason::MaxUses)
         } else if now >= slot.lifetime_end {
             Some(Reason::MaxLifetime)
@@ -361,14 +361,15 @@ impl Ledger {
 
     /// Why nobody would have a use for a returned slot, even clean.
     fn unwanted(&self, index: u32) -> Option<Reason> {
-        let waiters = self.groups[self.slots[index as usize].group as usize].waiters;
+        let group = &self.groups[self.slots[index as usize].group as usize];
+        let waiters = group.waiters;
         if !waiters.is_empty() {
             return (self.passes_an_older(waiters.head) && self.is_overdue()).then_some(Reason::Evicted);
         }
         if self.starved.is_some() && (self.is_overdue() || self.would_end_the_wait(index)) {
             return Some(Reason::Evicted);
         }
-        let none_idle = self.rules.max_idle == 0 || self.rules.max_idle_per_key == 0;
+        let none_idle = self.rules.max_idle == 0 || group.rules.max_idle == 0;
         none_idle.then_some(Reason::IdleLimit)
     }
 
@@ -387,9 +388,10 @@ impl Ledger {
 
     /// The limits became smaller than what there is.
     fn is_over_limit(&self, group: u32) -> bool {
+        let group = &self.groups[group as usize];
         self.serving() > self.rules.max_total
             || self.totals.cost_serving > self.rules.max_cost
-            || self.groups[group as usize].serving() > self.rules.max_per_key
+            || group.serving() > group.rules.max_per_key
     }
 
     #[inline]
@@ -411,13 +413,13 @@ impl Ledger {
     fn trim_idle(&mut self, index: u32) {
         let group = self.slots[index as usize].group;
         let record = &self.groups[group as usize];
-        if record.idle_count() > self.rules.max_idle_per_key {
+        if record.idle_count() > record.rules.max_idle {
             let oldest = self.oldest_idle_of(record.idle.head);
             self.destroy(oldest, Reason::IdleLimit);
         } else if self.totals.counts[State::Idle.kind()] > self.rules.max_idle {
             let oldest = self.oldest_idle();
             self.destroy(oldest, Reason::IdleLimit);
-        } else if self.rules.min_idle_per_key > 0 {
+        } else if record.rules.min_idle > 0 {
             self.refresh(group);
         }
     }

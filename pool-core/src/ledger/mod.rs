@@ -37,7 +37,7 @@ use self::group::Group;
 pub(crate) use self::lease::{Acquired, Verdict};
 use self::list::List;
 pub(crate) use self::list::NIL;
-pub(crate) use self::rules::Rules;
+pub(crate) use self::rules::{KeyRules, Rules};
 use self::sizing::Sizer;
 pub(crate) use self::slot::{Origin, Slot, State};
 pub(crate) use self::waiter::Fate;
@@ -204,14 +204,18 @@ impl Ledger {
         }
     }
 
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     pub(crate) fn gate(&self) -> Gate {
         self.gate
     }
 
     /// A new group, for a key that has none.
-    pub(crate) fn add_group(&mut self, cost: u64) -> u32 {
+    pub(crate) fn add_group(&mut self, cost: u64, rules: KeyRules) -> u32 {
         self.least_cost = self.least_cost.min(cost);
-        self.groups.insert(Group::new(cost)) as u32
+        self.groups.insert(Group::new(cost, rules)) as u32
     }
 
     /// The slot of a resource, unless it has ended.
@@ -239,6 +243,11 @@ impl Ledger {
 
     pub(crate) fn group_waiters(&self, group: u32) -> u32 {
         self.groups[group as usize].waiters.len
+    }
+
+    /// What a resource of this group costs.
+    pub(crate) fn cost_of(&self, group: u32) -> u64 {
+        self.groups[group as usize].cost
     }
 
     pub(crate) fn counts(&self) -> &[u32; State::KINDS] {

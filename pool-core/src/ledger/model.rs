@@ -17,11 +17,15 @@ use self::reference::{Life, Model, Step};
 use super::{Acquired, Fate, Ledger, Rules, State, Verdict};
 use crate::config::PoolConfig;
 use crate::meta::{Reason, ResourceId};
+use crate::policy::KeyPolicy;
 use crate::time::Time;
 
 /// The real ledger, spoken to in the model's terms: serial numbers, tickets and keys.
 pub(super) struct Real {
     pub(super) ledger: Ledger,
+    config: PoolConfig,
+    /// By key.
+    policies: Vec<KeyPolicy>,
     groups: HashMap<u8, u32>,
     waiters: HashMap<u64, u32>,
     tickets: u64,
@@ -29,9 +33,10 @@ pub(super) struct Real {
 }
 
 impl Real {
-    pub(super) fn new(config: &PoolConfig) -> Real {
-        let ledger = Ledger::new(Rules::new(config, true));
-        Real { ledger, groups: HashMap::new(), waiters: HashMap::new(), tickets: 0, now: 1 }
+    pub(super) fn new(config: &PoolConfig, policies: Vec<KeyPolicy>) -> Real {
+        let (ledger, config) = (Ledger::new(Rules::new(config, true)), config.clone());
+        let (groups, waiters) = (HashMap::new(), HashMap::new());
+        Real { ledger, config, policies, groups, waiters, tickets: 0, now: 1 }
     }
 
     pub(super) fn now(&self) -> Time {
@@ -43,7 +48,23 @@ impl Real {
     }
 
     pub(super) fn group(&mut self, key: u8, cost: u64) -> u32 {
-        *self.groups.entry(key).or_insert_with(|| self.ledger.add_group(cost))
+        let ledger = &mut self.ledger;
+        *self.groups.entry(key).or_insert_with(|| {
+            let own = self.policies[key as usize].resolve(&self.config);
+            let rules = ledger.rules().for_key(&own);
+            ledger.add_group(cost, rules)
+        })
+    }
+
+    pub(super) fn resize(&mut self, config: &PoolConfig) {
+        self.config = config.clone();
+        let (rules, now) = (Rules::new(config, true), self.now());
+        let (groups, policies) = (&self.groups, &self.policies);
+        let own = |group| {
+            let (key, _) = groups.iter().find(|(_, known)| **known == group)?;
+            Some(policies[*key as usize].resolve(config))
+        };
+        self.ledger.resize(rules, own, now);
     }
 
     pub(super) fn slot(&self, serial: u64) -> u32 {
@@ -154,7 +175,7 @@ impl StateMachineTest for Real {
     type Reference = Model;
 
     fn init_test(model: &Model) -> Real {
-        Real::new(&model.config())
+        Real::new(&model.config(), model.policies())
     }
 
     fn apply(mut real: Real, model: &Model, step: Step) -> Real {

@@ -3,6 +3,7 @@
 use super::sizing::Sizing;
 use crate::config::{PoolConfig, ReuseOrder};
 use crate::meta::SLOTS;
+use crate::policy::{KeyConfig, KeyPolicy};
 use crate::time::Span;
 
 /// What the ledger must know of a [`PoolConfig`].
@@ -10,10 +11,7 @@ use crate::time::Span;
 pub(crate) struct Rules {
     pub(crate) max_total: u32,
     pub(crate) max_cost: u64,
-    pub(crate) max_per_key: u32,
     pub(crate) max_idle: u32,
-    pub(crate) max_idle_per_key: u32,
-    pub(crate) min_idle_per_key: u32,
     pub(crate) max_waiters: u32,
     pub(crate) max_creating: u32,
     pub(crate) max_creating_per_key: u32,
@@ -23,12 +21,37 @@ pub(crate) struct Rules {
     pub(crate) max_abandoned: u32,
     pub(crate) max_overtakes: u64,
     pub(crate) lifo: bool,
-    pub(crate) idle_timeout: Span,
-    pub(crate) max_uses: u64,
     pub(crate) check_after: Span,
     pub(crate) check_every_recycles: Option<u64>,
-    pub(crate) check_interval: Span,
     pub(crate) sizing: Option<Sizing>,
+    /// The manager has a health check.
+    checks: bool,
+    /// For keys without a policy of their own.
+    pub(crate) key: KeyRules,
+}
+
+/// What the ledger must know of the options of one key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeyRules {
+    pub(crate) max_per_key: u32,
+    pub(crate) max_idle: u32,
+    pub(crate) min_idle: u32,
+    pub(crate) max_uses: u64,
+    pub(crate) idle_timeout: Span,
+    pub(crate) check_interval: Span,
+}
+
+impl KeyRules {
+    fn new(config: &KeyConfig, checks: bool) -> KeyRules {
+        KeyRules {
+            max_per_key: number(config.max_per_key),
+            max_idle: number(config.max_idle_per_key),
+            min_idle: number(config.min_idle_per_key),
+            max_uses: config.max_uses,
+            idle_timeout: Span::new(config.idle_timeout),
+            check_interval: Span::new(config.check_interval.filter(|_| checks)),
+        }
+    }
 }
 
 impl Rules {
@@ -37,10 +60,7 @@ impl Rules {
         Rules {
             max_total: number(config.max_total),
             max_cost: config.max_cost,
-            max_per_key: number(config.per_key_limit()),
             max_idle: number(config.idle_limit()),
-            max_idle_per_key: number(config.idle_per_key_limit()),
-            min_idle_per_key: number(config.min_idle_per_key),
             max_waiters: number(config.max_waiters),
             max_creating: number(config.max_creating),
             max_creating_per_key: number(config.max_creating_per_key),
@@ -50,13 +70,17 @@ impl Rules {
             max_abandoned: number(config.max_abandoned),
             max_overtakes: config.max_overtakes,
             lifo: config.order == ReuseOrder::Lifo,
-            idle_timeout: Span::new(config.idle_timeout),
-            max_uses: config.max_uses,
             check_after: Span::new(config.check_after.filter(|_| checks)),
             check_every_recycles: config.check_every_recycles.filter(|_| checks),
-            check_interval: Span::new(config.check_interval.filter(|_| checks)),
             sizing: config.adaptive.as_ref().map(Sizing::new),
+            checks,
+            key: KeyRules::new(&KeyPolicy::default().resolve(config), checks),
         }
+    }
+
+    /// For a key with options of its own.
+    pub(crate) fn for_key(&self, config: &KeyConfig) -> KeyRules {
+        KeyRules::new(config, self.checks)
     }
 
     /// The same, with a check before every hand-out.

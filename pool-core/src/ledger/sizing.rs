@@ -76,8 +76,8 @@ impl Ledger {
     #[cold]
     pub(super) fn note_demand(&mut self, group: u32, idle_since: Option<Time>, now: Time) {
         let Some(sizing) = self.rules.sizing else { return };
-        let most = self.rules.max_per_key.min(self.rules.max_total);
         let record = &mut self.groups[group as usize];
+        let most = record.rules.max_per_key.min(self.rules.max_total);
         let busy = record.serving() - record.idle_count() - record.creating();
         let level = busy.saturating_add(record.waiters.len).min(most);
         let demand = record.demand.get_or_insert_with(|| Box::new(Demand::new(now)));
@@ -151,7 +151,7 @@ impl Ledger {
         loop {
             let record = &self.groups[group as usize];
             let surplus = record.serving() > record.target
-                && record.idle_count() > self.rules.min_idle_per_key
+                && record.idle_count() > record.rules.min_idle
                 && record.waiters.is_empty();
             let oldest = self.oldest_idle_of(record.idle.head);
             if !surplus || oldest == NIL || !now.is_past(linger, self.slots[oldest as usize].idle_since) {
@@ -160,10 +160,12 @@ impl Ledger {
             self.destroy(oldest, Reason::IdleLimit);
         }
     }
+}
 
-    /// How many creations a group needs to come to its target, as far as they may be idle.
-    pub(super) fn lacks_target(&self, group: &Group, coming: u32) -> u32 {
-        let may_be_idle = self.rules.max_idle_per_key.saturating_sub(group.idle_count() + coming);
-        group.target.saturating_sub(group.serving()).min(may_be_idle)
+impl Group {
+    /// How many creations it needs to come to its target, as far as they may be idle.
+    pub(super) fn lacks_target(&self, coming: u32) -> u32 {
+        let may_be_idle = self.rules.max_idle.saturating_sub(self.idle_count() + coming);
+        self.target.saturating_sub(self.serving()).min(may_be_idle)
     }
 }

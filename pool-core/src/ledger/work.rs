@@ -236,12 +236,13 @@ impl Ledger {
                 self.destroy(index, Reason::Gone);
                 self.serve(group, now);
             }
-            State::Creating | State::Recycling | State::Checking(_) => {
+            State::Recycling | State::Checking(_) => {
                 self.hope(index, false);
                 self.refresh(group);
                 self.serve(group, now);
             }
-            State::Leased | State::Destroying(_) => {}
+            // A creation fails at its end, and tells its waiter: no replacement is made for it as well.
+            State::Creating | State::Leased | State::Destroying(_) => {}
         }
         self.dispatch(now);
         state == State::Leased

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use poolyard_core::{
-    AcquireError, CreateFailure, InsertErrorKind, Observer, Pool, Reason, ResourceId, from_fn,
+    AcquireError, CreateFailure, InsertErrorKind, KeyPolicy, Observer, Pool, Reason, ResourceId, from_fn,
 };
 use poolyard_testkit::{FakeManager, Method, Step};
 
@@ -283,7 +283,12 @@ async fn everything_looks() {
         let fails = failing.load(SeqCst);
         async move { if fails { Err(made) } else { Ok(made) } }
     });
-    let pool = Pool::builder(manager).max_total(2).observer(LooksOn(Arc::clone(&window)));
+    let looks = Arc::clone(&window);
+    let policy = move |_: &Looks| {
+        looks.get().unwrap()();
+        KeyPolicy::new()
+    };
+    let pool = Pool::builder(manager).max_total(2).observer(LooksOn(Arc::clone(&window))).policy(policy);
     let pool = pool.wait_timeout(ms(20)).build().unwrap();
     let weak = pool.downgrade();
     let look = move || _ = weak.upgrade().map(|pool| (pool.snapshot(), format!("{pool:?}")));

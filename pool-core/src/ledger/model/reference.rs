@@ -1,11 +1,13 @@
 //! The naive reference: every decision recomputed from plain vectors.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
 
 use crate::config::PoolConfig;
+use crate::policy::KeyPolicy;
 
 const KEYS: u8 = 3;
 
@@ -43,9 +45,9 @@ struct Caller {
 pub(crate) struct Limits {
     total: usize,
     cost: u64,
-    per_key: usize,
+    per_key: [usize; KEYS as usize],
     idle: usize,
-    idle_per_key: usize,
+    idle_per_key: [usize; KEYS as usize],
     creating: usize,
     creating_per_key: usize,
     recycling: usize,
@@ -88,22 +90,26 @@ pub(crate) enum Step {
     Hedge(u64),
 }
 
+fn by_key(limit: Range<usize>) -> impl Strategy<Value = [usize; KEYS as usize]> {
+    prop::array::uniform3(limit)
+}
+
 fn limits() -> impl Strategy<Value = Limits> {
-    let counts = (1usize..5, 1usize..5, 0usize..5, 0usize..5, 1usize..4, 1usize..3, 1usize..3, 1usize..3);
+    let counts =
+        (1usize..5, by_key(1..5), 0usize..5, by_key(0..5), 1usize..4, 1usize..3, 1usize..3, 1usize..3);
     let rest = (0usize..3, 1usize..8, 0u64..4, prop::array::uniform3(1u64..4), any::<bool>(), 2u64..10);
     (counts, rest).prop_map(
         |(
             (total, per_key, idle, idle_per_key, creating, creating_per_key, recycling, destroying),
             (surge, waiters, overtakes, costs, weighted, cost),
         )| {
-            let per_key = per_key.min(total);
             let idle = idle.min(total);
             Limits {
                 total,
                 cost: if weighted { cost } else { 1 << 40 },
-                per_key,
+                per_key: per_key.map(|limit| limit.min(total)),
                 idle,
-                idle_per_key: idle_per_key.min(idle).min(per_key),
+                idle_per_key,
                 creating,
                 creating_per_key,
                 recycling,
@@ -139,9 +145,7 @@ impl Model {
         PoolConfig {
             max_total: l.total,
             max_cost: l.cost,
-            max_per_key: Some(l.per_key),
             max_idle: Some(l.idle),
-            max_idle_per_key: Some(l.idle_per_key),
             max_waiters: l.waiters,
             max_creating: l.creating,
             max_creating_per_key: l.creating_per_key,
@@ -155,6 +159,16 @@ impl Model {
             idle_timeout: None,
             ..PoolConfig::default()
         }
+    }
+
+    pub(super) fn policies(&self) -> Vec<KeyPolicy> {
+        let limits = self.limits.per_key.into_iter().zip(self.limits.idle_per_key);
+        limits.map(|(all, idle)| KeyPolicy::new().max_per_key(all).max_idle_per_key(idle.min(all))).collect()
+    }
+
+    fn idle_limit(&self, key: u8) -> usize {
+        let l = &self.limits;
+        l.idle_per_key[key as usize].min(l.idle).min(l.per_key[key as usize])
     }
 
     pub(super) fn cost(&self, key: u8) -> u64 {
@@ -255,7 +269,7 @@ impl Model {
             let idle = things.iter().filter(|thing| thing.life == Life::Idle && which(thing));
             idle.min_by_key(|thing| thing.stamp).map(|thing| thing.serial).expect("one is idle")
         };
-        if self.count(|thing| thing.key == key && thing.life == Life::Idle) > self.limits.idle_per_key {
+        if self.count(|thing| thing.key == key && thing.life == Life::Idle) > self.idle_limit(key) {
             self.destroy(oldest(&self.things, &|thing| thing.key == key));
         } else if self.count(|thing| thing.life == Life::Idle) > self.limits.idle {
             self.destroy(oldest(&self.things, &|_| true));
@@ -273,7 +287,7 @@ impl Model {
         let unwanted = match self.waiting(key).first() {
             Some(&ticket) => self.starved.is_some_and(|starved| starved < ticket) && self.is_overdue(),
             None if self.is_overdue() || self.would_end_the_wait(serial) => true,
-            None => self.limits.idle == 0 || self.limits.idle_per_key == 0,
+            None => self.limits.idle == 0 || self.idle_limit(key) == 0,
         };
         if unwanted || self.thing(serial).gone {
             return self.destroy(serial);
@@ -327,8 +341,8 @@ impl Model {
                 self.serve(key);
             }
             Life::Recycling if !thing.running => self.destroy(serial),
-            Life::Creating | Life::Recycling => thing.hopeful = false,
-            Life::Leased | Life::Destroying => {}
+            Life::Recycling => thing.hopeful = false,
+            Life::Creating | Life::Leased | Life::Destroying => {}
         }
     }
 
@@ -369,8 +383,9 @@ impl Model {
             let creating = self.count(|thing| thing.key == key && thing.life == Life::Creating);
             let hopeful = self.count(|thing| thing.key == key && thing.hopeful);
             let l = &self.limits;
-            let room = l.per_key.saturating_sub(serving);
-            let room = room.min((l.per_key + l.surge).saturating_sub(live));
+            let per_key = l.per_key[key as usize];
+            let room = per_key.saturating_sub(serving);
+            let room = room.min((per_key + l.surge).saturating_sub(live));
             let room = room.min(l.creating_per_key.saturating_sub(creating));
             let waiting = self.waiting(key);
             wanting.extend(waiting.into_iter().skip(hopeful).take(room).map(|ticket| (ticket, key)));

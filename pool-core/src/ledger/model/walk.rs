@@ -6,11 +6,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use super::super::{Acquired, Gate, Rules, State, Verdict};
+use super::super::{Acquired, Gate, State, Verdict};
 use super::{Real, cases, serial_of};
 use crate::adaptive::Adaptive;
 use crate::config::{PoolConfig, ReuseOrder};
 use crate::meta::Reason;
+use crate::policy::KeyPolicy;
 use crate::time::Time;
 
 /// One event; the numbers choose among what the event can be about.
@@ -118,6 +119,22 @@ fn adaptive() -> impl Strategy<Value = Option<Adaptive>> {
         max_window: nanos(interval + window),
     });
     prop::option::of(adaptive)
+}
+
+fn policy() -> impl Strategy<Value = KeyPolicy> {
+    let limits = (1usize..4, 0usize..4, 0usize..3);
+    let own = (limits, 1u64..80, 1u64..60, 1u64..5).prop_map(|(limits, idle_timeout, interval, uses)| {
+        let (all, idle, min_idle) = limits;
+        let idle = idle.min(all);
+        KeyPolicy::new()
+            .max_per_key(all)
+            .max_idle_per_key(idle)
+            .min_idle_per_key(min_idle.min(idle))
+            .idle_timeout(nanos(idle_timeout))
+            .check_interval(nanos(interval))
+            .max_uses(uses)
+    });
+    prop_oneof![2 => Just(KeyPolicy::new()), 1 => own]
 }
 
 fn cost(key: u8, config: &PoolConfig) -> u64 {
@@ -266,8 +283,7 @@ impl Walk {
         let idle = self.config.max_idle_per_key.unwrap_or(0).min(per_key.min(total));
         self.config.max_idle_per_key = Some(idle);
         self.config.min_idle_per_key = self.config.min_idle_per_key.min(idle);
-        let (rules, now) = (Rules::new(&self.config, true), self.real.now());
-        self.real.ledger.resize(rules, now);
+        self.real.resize(&self.config);
     }
 
     fn look(&mut self, nth: usize, keep: bool) {
@@ -309,11 +325,12 @@ proptest! {
     #[test]
     fn the_invariants_hold_whatever_happens_and_everybody_is_served(
         config in config(),
+        policies in prop::collection::vec(policy(), 4),
         events in prop::collection::vec(event(), 1..120),
         close in any::<bool>(),
     ) {
         prop_assert_eq!(config.validate(), Ok(()));
-        let mut walk = Walk { real: Real::new(&config), config, calls: 0 };
+        let mut walk = Walk { real: Real::new(&config, policies), config, calls: 0 };
         for event in &events {
             walk.happen(event);
         }

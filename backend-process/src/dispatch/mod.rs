@@ -1,9 +1,8 @@
 //! [`Dispatcher`]: calls to a set of workers that are leased for good and shared among callers.
 
-use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
+mod queue;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -16,6 +15,7 @@ use crate::manager::ProcessManager;
 use crate::protocol::{Frames, Protocol};
 use crate::shared::{Shared, drive};
 use crate::spec::WorkerKey;
+use queue::{Place, Queue, Waiting};
 
 /// How a dispatcher works.
 #[derive(Clone, Debug)]
@@ -86,47 +86,29 @@ struct Inner<P: Protocol> {
     /// Told when a slot has got another worker.
     replaced: Notify,
     replacements: Semaphore,
-    hasher: RandomState,
-    turn: AtomicU64,
-    queue: Mutex<Queue<P>>,
+    queue: Mutex<Queue<Arc<Shared<P>>, Grant<P>>>,
+    /// Why there was no worker, if there was none.
+    last_error: Mutex<Option<String>>,
 }
 
-struct Queue<P: Protocol> {
-    slots: Vec<Slot<P>>,
-    waiting: VecDeque<Waiter<P>>,
-    last_error: Option<String>,
-    closed: bool,
-}
+type Grant<P> = oneshot::Sender<Permit<P>>;
 
-struct Slot<P: Protocol> {
-    worker: Option<Arc<Shared<P>>>,
-    open: usize,
-    /// Counts the workers that this slot has had, so that a permit for an old one frees nothing.
-    serial: u64,
-    generation: u64,
-}
-
-struct Waiter<P: Protocol> {
-    sticky: Option<u64>,
-    grant: oneshot::Sender<Permit<P>>,
+impl<P: Protocol> Waiting for Grant<P> {
+    fn is_gone(&self) -> bool {
+        self.is_closed()
+    }
 }
 
 /// The right to one call on one worker. Gives the place to the next in line when it is dropped.
 struct Permit<P: Protocol> {
     inner: Arc<Inner<P>>,
     worker: Arc<Shared<P>>,
-    slot: usize,
-    serial: u64,
+    place: Place,
 }
 
 impl<P: Protocol> Drop for Permit<P> {
     fn drop(&mut self) {
-        let mut queue = self.inner.queue.lock();
-        let slot = &mut queue.slots[self.slot];
-        if slot.serial == self.serial {
-            slot.open -= 1;
-        }
-        drop(queue);
+        self.inner.queue.lock().give_back(self.place);
         dispatch(&self.inner);
     }
 }
@@ -136,13 +118,8 @@ impl<P: Protocol> Dispatcher<P> {
     /// drive them.
     pub fn new(pool: Pool<ProcessManager<P>>, key: WorkerKey, config: DispatcherConfig) -> Self {
         let count = if config.select == Select::Exclusive { 0 } else { config.workers.max(1) };
-        let slot = || Slot { worker: None, open: 0, serial: 0, generation: 0 };
-        let queue = Queue {
-            slots: (0..count).map(|_| slot()).collect(),
-            waiting: VecDeque::new(),
-            last_error: None,
-            closed: false,
-        };
+        let room = if P::HAS_IDS { config.calls_per_worker.max(1) } else { 1 };
+        let queue = Queue::new(count, config.select, room, config.max_waiting);
         let inner = Arc::new(Inner {
             pool,
             replacements: Semaphore::new(config.max_unavailable.max(1)),
@@ -150,9 +127,8 @@ impl<P: Protocol> Dispatcher<P> {
             key: Mutex::new((key, 1)),
             rolled: Notify::new(),
             replaced: Notify::new(),
-            hasher: RandomState::new(),
-            turn: AtomicU64::new(0),
             queue: Mutex::new(queue),
+            last_error: Mutex::default(),
         });
         let keepers = (0..count).map(|slot| tokio::spawn(keep(inner.clone(), slot))).collect();
         Self { inner, keepers }
@@ -210,7 +186,7 @@ impl<P: Protocol> Dispatcher<P> {
         P::Request: Sync,
     {
         let failed = |cause| CallError::new(Phase::Queue, cause, 0, begun.elapsed());
-        if self.inner.queue.lock().closed {
+        if self.inner.queue.lock().is_closed() {
             return Err(failed(Cause::NotAccepted));
         }
         let key = self.inner.key.lock().0.clone();
@@ -223,17 +199,12 @@ impl<P: Protocol> Dispatcher<P> {
 
     fn permit(&self, sticky: Option<&[u8]>) -> Result<oneshot::Receiver<Permit<P>>, Cause> {
         let (grant, granted) = oneshot::channel();
-        let sticky = sticky.map(|key| self.inner.hasher.hash_one(key));
         {
             let mut queue = self.inner.queue.lock();
-            let max = self.inner.config.max_waiting;
-            if queue.waiting.len() >= max {
-                queue.waiting.retain(|waiter| !waiter.grant.is_closed());
-            }
-            if queue.closed || queue.waiting.len() >= max {
+            let sticky = sticky.map(|key| queue.sticky(key));
+            if !queue.push(sticky, grant) {
                 return Err(Cause::NotAccepted);
             }
-            queue.waiting.push_back(Waiter { sticky, grant });
         }
         dispatch(&self.inner);
         Ok(granted)
@@ -252,7 +223,7 @@ impl<P: Protocol> Dispatcher<P> {
         loop {
             let mut replaced = std::pin::pin!(self.inner.replaced.notified());
             replaced.as_mut().enable();
-            if self.inner.queue.lock().slots.iter().all(|slot| slot.generation >= generation) {
+            if self.inner.queue.lock().has_reached(generation) {
                 return;
             }
             replaced.await;
@@ -261,25 +232,18 @@ impl<P: Protocol> Dispatcher<P> {
 
     /// How many calls each worker has under way; `None` where there is no worker at the moment.
     pub fn load(&self) -> Vec<Option<usize>> {
-        let queue = self.inner.queue.lock();
-        queue.slots.iter().map(|slot| slot.worker.as_ref().map(|_| slot.open)).collect()
+        self.inner.queue.lock().load()
     }
 
     /// How many calls wait for a worker.
     pub fn waiting(&self) -> usize {
-        let queue = self.inner.queue.lock();
-        queue.waiting.iter().filter(|waiter| !waiter.grant.is_closed()).count()
+        self.inner.queue.lock().waiting()
     }
 
     /// Accepts no more calls. Those that wait fail, those that are under way are answered, and the workers
     /// go back to the pool.
     pub fn close(&self) {
-        let (waiting, workers) = {
-            let mut queue = self.inner.queue.lock();
-            queue.closed = true;
-            let workers: Vec<_> = queue.slots.iter_mut().filter_map(|slot| slot.worker.take()).collect();
-            (std::mem::take(&mut queue.waiting), workers)
-        };
+        let (waiting, workers) = self.inner.queue.lock().close();
         drop(waiting);
         self.keepers.iter().for_each(JoinHandle::abort);
         workers.iter().for_each(|worker| worker.drain());
@@ -294,36 +258,9 @@ impl<P: Protocol> Drop for Dispatcher<P> {
 
 impl<P: Protocol> Inner<P> {
     fn why_nobody(&self) -> Cause {
-        match self.queue.lock().last_error.clone() {
+        match self.last_error.lock().clone() {
             Some(error) => Cause::NoWorker(error),
             None => Cause::NotAccepted,
-        }
-    }
-
-    /// The slot for a call, if one has room.
-    fn choose(&self, slots: &[Slot<P>], sticky: Option<u64>) -> Option<usize> {
-        let room = self.config.calls_per_worker.max(1);
-        let room = if P::HAS_IDS { room } else { 1 };
-        let living = || (0..slots.len()).filter(|index| slots[*index].worker.is_some());
-        let free = || living().filter(|index| slots[*index].open < room);
-        match (self.config.select, sticky) {
-            (Select::Sticky, Some(key)) => {
-                // The highest of one draw per slot: when a slot drops out, only its own keys move.
-                let best = living().max_by_key(|index| self.hasher.hash_one((key, *index)))?;
-                (slots[best].open < room).then_some(best)
-            }
-            (Select::RoundRobin, _) => {
-                let turn = self.turn.load(Ordering::Relaxed) as usize % slots.len();
-                let next = free().min_by_key(|index| (index + slots.len() - turn) % slots.len())?;
-                self.turn.store(next as u64 + 1, Ordering::Relaxed);
-                Some(next)
-            }
-            (Select::Random, _) => {
-                let count = free().count();
-                let draw = self.hasher.hash_one(self.turn.fetch_add(1, Ordering::Relaxed));
-                free().nth(draw as usize % count.max(1))
-            }
-            _ => free().min_by_key(|index| slots[*index].open),
         }
     }
 }
@@ -331,26 +268,10 @@ impl<P: Protocol> Inner<P> {
 /// Grants places to those who wait, oldest first. The only way in which places are given.
 fn dispatch<P: Protocol>(inner: &Arc<Inner<P>>) {
     loop {
-        let Some((grant, permit)) = next_grant(inner) else { return };
+        let Some((grant, worker, place)) = inner.queue.lock().next() else { return };
         // Outside the lock: a caller that has gone meanwhile has its permit dropped here, which dispatches.
-        drop(grant.send(permit));
+        drop(grant.send(Permit { inner: inner.clone(), worker, place }));
     }
-}
-
-fn next_grant<P: Protocol>(inner: &Arc<Inner<P>>) -> Option<(oneshot::Sender<Permit<P>>, Permit<P>)> {
-    let mut queue = inner.queue.lock();
-    let queue = &mut *queue;
-    queue.waiting.retain(|waiter| !waiter.grant.is_closed());
-    // A sticky call whose worker is busy blocks nobody behind it.
-    let sticky = inner.config.select == Select::Sticky;
-    let reach = if sticky { queue.waiting.len() } else { queue.waiting.len().min(1) };
-    let (at, slot) = (0..reach)
-        .find_map(|at| inner.choose(&queue.slots, queue.waiting[at].sticky).map(|slot| (at, slot)))?;
-    let waiter = queue.waiting.remove(at)?;
-    let (index, slot) = (slot, &mut queue.slots[slot]);
-    let worker = slot.worker.clone()?;
-    slot.open += 1;
-    Some((waiter.grant, Permit { inner: inner.clone(), worker, slot: index, serial: slot.serial }))
 }
 
 /// How long a slot waits after a failed attempt to get a worker, at first and at most.
@@ -418,35 +339,21 @@ async fn is_over<P: Protocol>(
 }
 
 fn install<P: Protocol>(inner: &Arc<Inner<P>>, index: usize, worker: Arc<Shared<P>>, generation: u64) {
-    {
-        let mut queue = inner.queue.lock();
-        let slot = &mut queue.slots[index];
-        *slot = Slot { worker: Some(worker), open: 0, serial: slot.serial + 1, generation };
-        queue.last_error = None;
-    }
+    inner.queue.lock().install(index, worker, generation);
+    *inner.last_error.lock() = None;
     inner.replaced.notify_waiters();
     dispatch(inner);
 }
 
 fn remove<P: Protocol>(inner: &Arc<Inner<P>>, index: usize, worker: &Arc<Shared<P>>) {
-    {
-        let mut queue = inner.queue.lock();
-        let slot = &mut queue.slots[index];
-        if slot.worker.as_ref().is_some_and(|current| Arc::ptr_eq(current, worker)) {
-            slot.worker = None;
-        }
-    }
+    inner.queue.lock().remove(index, |current| Arc::ptr_eq(current, worker));
     dispatch(inner);
 }
 
 /// With no worker left, those who wait are told why instead of waiting for their deadlines.
 fn no_worker<P: Protocol>(inner: &Inner<P>, error: String) {
-    let waiting = {
-        let mut queue = inner.queue.lock();
-        queue.last_error = Some(error);
-        let none = queue.slots.iter().all(|slot| slot.worker.is_none());
-        if none { std::mem::take(&mut queue.waiting) } else { VecDeque::new() }
-    };
+    *inner.last_error.lock() = Some(error);
+    let waiting = inner.queue.lock().give_up();
     drop(waiting);
 }
 
