@@ -3,6 +3,7 @@
 pub mod interpreter;
 #[cfg(target_os = "linux")]
 pub mod judging;
+pub mod proxy;
 
 /// The examples of the READMEs compile and run.
 #[cfg(doctest)]

@@ -116,10 +116,13 @@ fn legend(out: &mut String, panels: &[Panel]) {
 }
 
 fn draw_panel(out: &mut String, panel: &Panel, x: f64, y: f64) {
-    _ = writeln!(out, "<text x=\"{x}\" y=\"{}\" font-weight=\"bold\">{}</text>", y - 7.0, escape(&panel.title));
-    let at = |px: f64, py: f64| {
-        (x + panel.x.share(px) * WIDTH, y + HEIGHT - panel.y.share(py) * HEIGHT)
-    };
+    _ = writeln!(
+        out,
+        "<text x=\"{x}\" y=\"{}\" font-weight=\"bold\">{}</text>",
+        y - 7.0,
+        escape(&panel.title)
+    );
+    let at = |px: f64, py: f64| (x + panel.x.share(px) * WIDTH, y + HEIGHT - panel.y.share(py) * HEIGHT);
     axes(out, panel, x, y, at);
     if let Some(mark) = panel.mark {
         let height = at(0.0, mark).1;

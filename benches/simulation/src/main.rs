@@ -1,7 +1,8 @@
 //! Replays traces under fixed and adaptive sizing; writes `benches/results/simulation*.{json,svg}`.
 //!
 //! - without arguments: all synthetic traces and the recorded one, training and held back;
-//! - with the name of a recording: that one alone, printed and not written.
+//! - with the name of a recording: that one alone, printed and not written;
+//! - with `look`: how pools look that are too small, right and too large, for the guide.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -17,11 +18,15 @@ use poolyard_simulation::sizing::{Family, Sizing};
 use poolyard_simulation::traffic::Traffic;
 use poolyard_simulation::{HELD_BACK, RECORDED, TRAINING, recorded};
 
+/// What a pool does about idle resources by default.
+const SHIPPED: Sizing = Sizing::IdleTimeout(Duration::from_secs(600));
+
 /// The shares of warm hits at which the picture has its points.
 const SHARES: [f64; 6] = [0.85, 0.9, 0.93, 0.95, 0.97, 0.99];
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     match env::args().nth(1) {
+        Some(look) if look == "look" => Ok(look_at_sizes()),
         Some(file) => replay_file(Path::new(&file)),
         None => replay_all(),
     }
@@ -35,6 +40,46 @@ fn replay_file(file: &Path) -> Result<ExitCode, Box<dyn Error>> {
     println!("{} of them found an idle resource when it was recorded", recorded.warm);
     print_rows(&run(&source, &recorded.trace, Adaptive::default(), &Family::ALL));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Half, once and twice the smallest size that serves 95 % at once, and the default configuration.
+fn look_at_sizes() -> ExitCode {
+    let [seed, ..] = HELD_BACK;
+    for traffic in Traffic::ALL {
+        let trace = traffic.trace(seed);
+        let right = match Family::Total.smallest(&trace, 0.95) {
+            Some((Sizing::Total(size), _)) => size,
+            _ => continue,
+        };
+        println!("\n{}, {} callers of {} keys", traffic.name(), trace.arrivals.len(), trace.keys());
+        println!(
+            "  {:<22}{:>9}{:>12}{:>24}{:>12}",
+            "", "warm", "wait p50", "creations per 100", "idle share"
+        );
+        for size in [right / 2, right, right * 2] {
+            look(Sizing::Total(size), &trace);
+        }
+        look(SHIPPED, &trace);
+        look(Sizing::Adaptive(Adaptive::default()), &trace);
+    }
+    ExitCode::SUCCESS
+}
+
+fn look(sizing: Sizing, trace: &Trace) {
+    let replay = sizing.replay(trace, trace.length / 10_000);
+    let mut waits = replay.waits.clone();
+    waits.sort_unstable();
+    let wait = waits.get(waits.len() / 2).map_or(0.0, Duration::as_secs_f64);
+    let sum =
+        |part: fn(&(u32, u32)) -> u32| replay.series.iter().map(|point| f64::from(part(point))).sum::<f64>();
+    println!(
+        "  {:<22}{:>8.2}%{:>10.2} s{:>24.1}{:>11.0}%",
+        sizing.to_string(),
+        replay.warm_share() * 100.0,
+        wait,
+        replay.creations as f64 * 100.0 / replay.callers as f64,
+        (1.0 - sum(|(_, leased)| *leased) / sum(|(live, _)| *live)) * 100.0
+    );
 }
 
 fn replay_all() -> Result<ExitCode, Box<dyn Error>> {
@@ -77,7 +122,10 @@ fn print_rows(rows: &[Row]) {
     let kept = if first.held_back { "held back" } else { "training" };
     let seed = first.seed.map(|seed| format!(" {seed}")).unwrap_or_default();
     println!("\n{}{seed}, {kept}, {} callers", first.trace, first.callers);
-    println!("  {:<22}{:>9}{:>20}{:>8}{:>11}{:>12}", "", "warm", "resource-seconds", "x", "creations", "wait p50");
+    println!(
+        "  {:<22}{:>9}{:>20}{:>8}{:>11}{:>12}",
+        "", "warm", "resource-seconds", "x", "creations", "wait p50"
+    );
     for row in rows {
         println!(
             "  {:<22}{:>8.2}%{:>20}{:>8.2}{:>11}{:>10.2} s",

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! `at` is when the caller came, from the start of the recording; `key` a number that stands for its
-//! key; `outcome` is `warm` or `waited`, or for those without a lease `timed_out`, `cancelled` or
-//! `failed`. A caller without a lease is replayed as one that would have held for nothing.
+//! key; `outcome` is `warm` or `waited`, or for those who got no lease `cancelled` or `failed`. Such a
+//! caller is replayed as one that would have held for no time.
 
 use std::collections::HashMap;
 use std::fmt;
