@@ -3,6 +3,8 @@
 pub mod interpreter;
 #[cfg(target_os = "linux")]
 pub mod judging;
+pub mod live;
+pub mod load;
 pub mod proxy;
 
 /// The examples of the READMEs compile and run.

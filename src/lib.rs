@@ -12,10 +12,13 @@
 //! | `deadpool`, `bb8` | [`adapters`](poolyard_core) | managers written for those pools |
 //! | `metrics`, `serde` | | the `metrics` facade; the configuration from files |
 //!
+//! The [`guide`]s take a reader from a manager of one's own to its operation.
+//!
 //! All backends need Linux. Elsewhere every feature compiles, and the module of a backend holds one
 //! function, `absent`, that says what to use instead ([`Absent`]).
 
 mod absent;
+pub mod guide;
 
 pub use absent::Absent;
 pub use poolyard_core::*;

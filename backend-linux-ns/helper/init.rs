@@ -7,8 +7,8 @@ use poolyard_rt::frame::{self, Header, Reader, Writer};
 use poolyard_rt::socket;
 use poolyard_rt::sys::{self, Errno, Fork, PollFd, Rusage};
 
+use crate::decode::Plan;
 use crate::failure::{At, Failure, Result, reply};
-use crate::launcher::Plan;
 use crate::protocol::{Kind, MAX_RUNNERS, Stage, network, open, proc_view};
 use crate::runner;
 

@@ -101,7 +101,7 @@ pub(crate) fn send(socket: RawFd, frame: &[u8], fds: &[BorrowedFd<'_>]) -> io::R
     Ok(())
 }
 
-fn receive(socket: RawFd) -> io::Result<Option<Message>> {
+pub(crate) fn receive(socket: RawFd) -> io::Result<Option<Message>> {
     let mut datagram = [0; MAX_MESSAGE];
     let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;

@@ -262,7 +262,7 @@ fn take<T>(list: &mut Vec<(u32, T)>, id: u32) -> Option<T> {
 }
 
 impl Exit {
-    fn parse(message: &Message) -> Option<Self> {
+    pub(crate) fn parse(message: &Message) -> Option<Self> {
         let mut body = message.body();
         body.u32().ok()?;
         let status = body.i32().ok()?;

@@ -42,16 +42,26 @@
 //! measured from inside. In the unprivileged modes the nodes in /dev are the host's, so that locks on them
 //! are a channel; [`LinuxNs::probe`] says so.
 
+// The guest's runtime has the same frames under this name.
+#[cfg(all(test, target_os = "linux"))]
+extern crate poolyard_guest as poolyard_rt;
+
 #[cfg(target_os = "linux")]
 mod cgroup;
 #[cfg(target_os = "linux")]
 mod channel;
+#[cfg(all(test, target_os = "linux"))]
+#[path = "../helper/decode.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub, reason = "only fuzzed here; the guest uses it")]
+mod decode;
 #[cfg(target_os = "linux")]
 mod error;
 #[cfg(target_os = "linux")]
 mod exec;
 #[cfg(target_os = "linux")]
 mod files;
+#[cfg(all(test, target_os = "linux"))]
+mod fuzz;
 #[cfg(target_os = "linux")]
 mod launcher;
 #[cfg(target_os = "linux")]

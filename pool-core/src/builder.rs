@@ -99,7 +99,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
         max_recycling: usize;
         /// How many destroys may run at once. Default: 8.
         max_destroying: usize;
-        /// How many resources there may be above `max_total` while others are destroyed. Default: 0.
+        /// How many resources there may be above the limits while others are destroyed or replaced.
+        /// Default: 0.
         max_surge: usize;
         /// How many resources whose destroy hung are given up. Default: 8.
         max_abandoned: usize;
@@ -134,6 +135,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
         idle_timeout: Duration;
         /// How old a resource may become; `None`: as old as it likes. Default: 1 h.
         max_lifetime: Duration;
+        /// How long before its end a resource of a minimum idle is replaced; zero: not at all,
+        /// `None`: as `create_timeout`, at most a tenth of `max_lifetime`.
+        replace_ahead: Duration;
         /// Resources not known to be healthy for this long are checked before hand-out; zero: always,
         /// `None`: never. Default: 30 s.
         check_after: Duration;

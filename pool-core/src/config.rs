@@ -51,6 +51,7 @@ pub enum ReuseOrder {
 /// | `idle_timeout` | 10 min | beyond the gaps of ordinary traffic |
 /// | `max_lifetime` | 1 h | bounds leaks in what is pooled |
 /// | `lifetime_jitter` | 0.1 | resources made together do not end together |
+/// | `replace_ahead` | as `create_timeout`, at most a tenth of `max_lifetime` | a creation that ends well ends before the old resource |
 /// | `max_uses` | 2^32 | an hour's worth of leases of a microsecond each |
 /// | `check_after` | 30 s | a younger one was in use a moment ago |
 /// | `check_every_recycles` | 100 | a slow leak is found, at a hundredth of the cost |
@@ -103,7 +104,8 @@ pub struct PoolConfig {
     /// How many destroys may run at once.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::limit"))]
     pub max_destroying: usize,
-    /// How many resources there may be above `max_total` while others are being destroyed.
+    /// How many resources there may be above `max_total` and `max_per_key` while others are being
+    /// destroyed or replaced. `max_cost` has no surge.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::limit"))]
     pub max_surge: usize,
     /// How many resources whose destroy hung are given up and no longer counted.
@@ -138,6 +140,14 @@ pub struct PoolConfig {
     /// By which share, from 0 to 1, a resource's lifetime may be shorter than `max_lifetime`;
     /// rolled once for each resource.
     pub lifetime_jitter: f64,
+    /// How long before the end of its lifetime a resource is replaced that is part of a minimum
+    /// idle, so that the key does not fall below it because of age. The old one serves on until the
+    /// new one is there. One on its last use by `max_uses` is replaced while it is leased. Where the
+    /// pool is full, `max_surge` says how many are replaced at a time; with no surge, or no room
+    /// within `max_cost`, the old one ends first. At most half of a life is cut off so. Zero: nothing is
+    /// replaced ahead. `None`: as `create_timeout`, at most a tenth of `max_lifetime`.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::auto_span"))]
+    pub replace_ahead: Option<Duration>,
     /// How many leases a resource may serve.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::number"))]
     pub max_uses: u64,
@@ -189,6 +199,7 @@ impl Default for PoolConfig {
             idle_timeout: Some(Duration::from_secs(10 * MINUTE)),
             max_lifetime: Some(Duration::from_secs(60 * MINUTE)),
             lifetime_jitter: 0.1,
+            replace_ahead: None,
             max_uses: 1 << 32,
             check_after: Some(Duration::from_secs(30)),
             check_every_recycles: Some(100),
@@ -274,6 +285,7 @@ impl PoolConfig {
             return refuse(format!("lifetime_jitter {} is not between 0 and 1", self.lifetime_jitter));
         }
         later("idle_timeout", self.idle_timeout, "max_lifetime", self.max_lifetime)?;
+        later("replace_ahead", self.replace_ahead, "max_lifetime", self.max_lifetime)?;
         later("hedge_after", self.hedge_after, "recycle_timeout", Some(self.recycle_timeout))
     }
 
@@ -463,6 +475,8 @@ mod tests {
         row("idle_timeout", &format!("{} min", c.idle_timeout.unwrap().as_secs() / 60));
         row("max_lifetime", &format!("{} h", c.max_lifetime.unwrap().as_secs() / 3600));
         row("lifetime_jitter", &c.lifetime_jitter.to_string());
+        assert_eq!(c.replace_ahead, None);
+        row("replace_ahead", "as `create_timeout`, at most a tenth of `max_lifetime`");
         row("max_uses", &format!("2^{}", c.max_uses.ilog2()));
         row("check_after", &seconds(c.check_after.unwrap()));
         row("check_every_recycles", &c.check_every_recycles.unwrap().to_string());

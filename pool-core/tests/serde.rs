@@ -72,3 +72,15 @@ fn what_is_written_is_read_back() {
     let toml = toml::to_string(&config).unwrap();
     assert_eq!(toml::from_str::<PoolConfig>(&toml).unwrap(), config);
 }
+
+#[test]
+fn the_settings_of_the_sizing_guide_are_configurations_that_work() {
+    let guide = include_str!("../../docs/guide/sizing.md");
+    let settings: Vec<&str> =
+        guide.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(settings.len(), 4);
+    for text in settings {
+        let config: PoolConfig = toml::from_str(text).unwrap();
+        assert_eq!(config.validate(), Ok(()), "{text}");
+    }
+}

@@ -27,30 +27,39 @@ pub(super) struct Pass {
     room: Notify,
 }
 
-/// What the master does while the server runs; `None` where workers accept by themselves.
-pub(super) fn conductor(inner: Arc<Inner>) -> Option<impl Future<Output = ()> + Send> {
-    let accept = inner.config.accept;
-    matches!(accept, Accept::Pass | Accept::Notify).then(|| async move {
-        let mut stopping = inner.stopping.subscribe();
-        let work = async {
-            let result = match accept {
-                Accept::Pass => accept_all(&inner).await,
-                _ => notify_all(&inner).await,
-            };
-            if let Err(error) = result {
-                tracing::error!(%error, "poolyard: the server accepts no more");
-            }
-            std::future::pending::<()>().await;
-        };
-        let mut work = std::pin::pin!(work);
-        let mut stop = std::pin::pin!(stopping.wait_for(|stop| *stop));
-        std::future::poll_fn(|cx| {
-            use std::task::Poll;
-            let _ = work.as_mut().poll(cx);
-            if stop.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    })
+/// What the master does while the server accepts, where workers do not accept by themselves.
+pub(super) async fn conduct(inner: Arc<Inner>) {
+    let result = match inner.config.accept {
+        Accept::Pass => accept_all(&inner).await,
+        Accept::Notify => notify_all(&inner).await,
+        Accept::Inherit | Accept::ReusePort => return,
+    };
+    if let Err(error) = result {
+        tracing::error!(%error, "poolyard: the server accepts no more");
+    }
+}
+
+/// Waits until every connection that was accepted has a worker, once no more are accepted.
+pub(super) async fn all_handed_over(inner: &Inner) {
+    while !inner.pass.held.lock().is_empty() {
+        inner.pass.room.notified().await;
+    }
+}
+
+/// Waits until somebody wants to connect.
+pub(super) async fn wanted(inner: &Inner) -> io::Result<()> {
+    if inner.config.accept != Accept::Pass {
+        return watched(inner)?.readable().await.map(drop);
+    }
+    // Those have been accepted already.
+    loop {
+        let mut changed = std::pin::pin!(inner.changed.notified());
+        changed.as_mut().enable();
+        if !inner.pass.held.lock().is_empty() {
+            return Ok(());
+        }
+        changed.await;
+    }
 }
 
 fn watched(inner: &Inner) -> io::Result<AsyncFd<TcpListener>> {
@@ -68,6 +77,9 @@ async fn accept_all(inner: &Arc<Inner>) -> io::Result<()> {
         match accept(listener.get_ref().as_raw_fd()) {
             Ok(connection) => {
                 inner.pass.held.lock().push_back(connection);
+                if inner.config.min_workers == 0 {
+                    inner.changed.notify_waiters();
+                }
                 pump(inner);
             }
             Err(nix::Error::EAGAIN) => ready.clear_ready(),

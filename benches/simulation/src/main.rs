@@ -197,7 +197,7 @@ fn point(trace: &Trace, replay: &poolyard_core::simulation::Replay) -> (f64, f64
 fn over_time() -> String {
     let [seed, ..] = HELD_BACK;
     let panels: Vec<Panel> = Traffic::ALL.iter().map(|traffic| course(*traffic, seed)).collect();
-    draw("Resources over time", "Held-back traces, the first six hours or two days of them.", 2, &panels)
+    draw("Resources over time", "Held-back traces: two hours, six hours, two days.", 2, &panels)
 }
 
 fn course(traffic: Traffic, seed: u64) -> Panel {

@@ -32,7 +32,7 @@ impl Ledger {
 
     fn shrink(&mut self) {
         loop {
-            let over = self.serving() > self.rules.max_total
+            let over = self.serving() > self.serving_limit()
                 || self.totals.cost_serving > self.rules.max_cost
                 || self.totals.counts[State::Idle.kind()] > self.rules.max_idle;
             match self.oldest_idle() {
@@ -46,8 +46,8 @@ impl Ledger {
     fn shrink_group(&mut self, group: u32) {
         loop {
             let record = &self.groups[group as usize];
-            let over =
-                record.serving() > record.rules.max_per_key || record.idle_count() > record.rules.max_idle;
+            let over = record.serving() > self.serving_limit_of(record)
+                || record.idle_count() > record.rules.max_idle;
             match self.oldest_idle_of(record.idle.head) {
                 NIL => return,
                 oldest if over => self.destroy(oldest, Reason::Shrunk),

@@ -31,6 +31,7 @@ impl Ledger {
         self.hope(index, false);
         self.unlink(index);
         self.cancel_timer(index);
+        self.end_retirement(index);
         let slot = self.slots.remove(index as usize);
         self.totals.counts[slot.state.kind()] -= 1;
         self.group(slot.group).counts[slot.state.kind()] -= 1;
@@ -61,6 +62,10 @@ impl Ledger {
         }
         if let State::Destroying(_) = to {
             self.totals.cost_serving -= slot.cost;
+        }
+        if slot.retiring && (from == State::Idle) != (to == State::Idle) {
+            let group = slot.group;
+            self.count_retiring_idle(group, to == State::Idle);
         }
     }
 
@@ -105,6 +110,7 @@ impl Ledger {
         if slot.state == State::Idle && self.rules.sizing.is_some() {
             self.note_ended(slot.group, slot.idle_since);
         }
+        self.end_retirement(index);
         self.set_state(index, State::Destroying(reason));
         self.counters.destroyed[reason as usize] += 1;
         let slot = self.slot(index);
@@ -344,15 +350,14 @@ impl Ledger {
     pub(super) fn lacks(&self, index: u32) -> u32 {
         let group = &self.groups[index as usize];
         let coming = group.hopeful.saturating_sub(group.waiters.len);
-        let lacking = group.rules.min_idle.saturating_sub(group.idle_count() + coming);
+        let lacking = group.rules.min_idle.saturating_sub(group.staying_idle() + coming);
         lacking.max(group.lacks_target(coming)).min(self.room_for_key(group))
     }
 
     /// How many creations the limits per key leave room for.
     pub(super) fn room_for_key(&self, group: &Group) -> u32 {
-        let limit = group.rules.max_per_key;
-        let serving = limit.saturating_sub(group.serving());
-        let live = limit.saturating_add(self.rules.max_surge).saturating_sub(group.live());
+        let serving = self.serving_limit_of(group).saturating_sub(group.serving());
+        let live = group.rules.max_per_key.saturating_add(self.rules.max_surge).saturating_sub(group.live());
         let creating = self.rules.max_creating_per_key.saturating_sub(group.creating());
         serving.min(live).min(creating)
     }

@@ -40,14 +40,25 @@ impl Ledger {
         assert_eq!(idle, self.totals.cost_idle, "the idle cost is that of idle slots");
         for (index, group) in &self.groups {
             let mut counts = [0; State::KINDS];
-            let mut hopeful = 0;
+            let (mut hopeful, mut retiring, mut retiring_idle) = (0, 0, 0);
             for (_, slot) in self.slots.iter().filter(|(_, slot)| slot.group as usize == index) {
                 counts[slot.state.kind()] += 1;
                 hopeful += u32::from(slot.hopeful);
+                retiring += u32::from(slot.retiring);
+                retiring_idle += u32::from(slot.retiring && slot.state == State::Idle);
             }
             assert_eq!(counts, group.counts, "group {index} counts its slots");
             assert_eq!(hopeful, group.hopeful, "group {index} counts its hopeful slots");
+            let counted = (group.retiring, group.retiring_idle);
+            assert_eq!((retiring, retiring_idle), counted, "group {index} counts its retiring slots");
         }
+        let retiring: u32 = self.groups.iter().map(|(_, group)| group.retiring).sum();
+        let retiring_idle: u32 = self.groups.iter().map(|(_, group)| group.retiring_idle).sum();
+        assert_eq!(
+            (retiring, retiring_idle),
+            (self.totals.retiring, self.totals.retiring_idle),
+            "the retiring are counted"
+        );
         let running = |kind: fn(State) -> bool| {
             self.slots.iter().filter(|(_, slot)| kind(slot.state) && slot.running && !slot.stuck).count()
         };
@@ -68,12 +79,15 @@ impl Ledger {
             self.slots.len() as u32 <= rules.max_total.saturating_add(rules.max_surge),
             "live resources never exceed max_total + max_surge"
         );
-        assert!(self.serving() <= rules.max_total, "serving resources never exceed max_total");
+        assert!(
+            self.serving() <= self.serving_limit(),
+            "serving resources never exceed max_total, but beside retiring ones"
+        );
         assert!(self.totals.cost <= rules.max_cost, "the cost of all never exceeds max_cost");
         assert!(self.totals.counts[State::Idle.kind()] <= rules.max_idle, "max_idle holds");
         assert!(self.totals.abandoned <= rules.max_abandoned, "max_abandoned holds");
         for (_, group) in &self.groups {
-            assert!(group.serving() <= group.rules.max_per_key, "max_per_key holds");
+            assert!(group.serving() <= self.serving_limit_of(group), "max_per_key holds");
             assert!(group.idle_count() <= group.rules.max_idle, "max_idle_per_key holds");
             assert!(group.creating() <= rules.max_creating_per_key, "max_creating_per_key holds");
         }
@@ -168,7 +182,9 @@ impl Ledger {
             let cost = self.groups[group as usize].cost;
             assert!(!self.fits_now(cost), "the oldest waiter does not wait while there is room");
             let idle = self.slots.iter().any(|(_, slot)| {
-                slot.state == State::Idle && self.groups[slot.group as usize].waiters.is_empty()
+                let beside = slot.retiring && self.totals.retiring <= self.rules.max_surge;
+                let spare = self.groups[slot.group as usize].waiters.is_empty();
+                slot.state == State::Idle && spare && !beside
             });
             let evictable = idle && dying == 0 && self.rules.max_cost >= 1 << 40;
             assert!(!evictable, "the oldest waiter does not wait while room can be made");

@@ -91,6 +91,11 @@ impl Ledger {
     /// A slot's timer has rung: it expires, is checked, or the timer is set anew.
     fn slot_is_due(&mut self, index: u32, now: Time) {
         self.slot(index).timer = Time::NEVER;
+        match self.retires_at(index) {
+            Time::NEVER => {}
+            at if now >= at => self.retire(index),
+            at => self.set_timer(index, at),
+        }
         let slot = &self.slots[index as usize];
         if slot.state != State::Idle {
             return;
@@ -114,7 +119,8 @@ impl Ledger {
             self.destroy(index, Reason::MaxLifetime);
             return true;
         }
-        let spare = group.idle_count() > group.rules.min_idle && group.serving() > group.target;
+        let needed = group.rules.min_idle + u32::from(!slot.retiring);
+        let spare = group.staying_idle() >= needed && group.serving() > group.target;
         if spare {
             self.destroy(index, Reason::IdleTimeout);
         }
@@ -127,7 +133,7 @@ impl Ledger {
         let slot = &mut self.slots[index as usize];
         let rules = &self.groups[slot.group as usize].rules;
         slot.expires = slot.idle_since.after(rules.idle_timeout).min(slot.lifetime_end);
-        let due = slot.expires.min(self.check_at(index));
+        let due = slot.expires.min(self.check_at(index)).min(self.retires_at(index));
         self.set_timer(index, due);
     }
 

@@ -144,9 +144,11 @@ impl Ledger {
     /// Whether evicting every idle slot would make room for one of `cost`.
     fn can_evict_for(&self, cost: u64, spoken: Spoken) -> bool {
         let idle = self.totals.counts[State::Idle.kind()];
+        let retiring = self.totals.retiring - self.totals.retiring_idle;
         let slots_left = self.serving() - idle + spoken.slots;
         let cost_left = self.totals.cost_serving - self.totals.cost_idle + spoken.cost;
-        slots_left < self.rules.max_total && cost_left.saturating_add(cost) <= self.rules.max_cost
+        slots_left < self.serving_limit_beside(retiring)
+            && cost_left.saturating_add(cost) <= self.rules.max_cost
     }
 
     /// Evicts least recently used idle slots until one of `cost` will fit.
@@ -200,7 +202,8 @@ impl Ledger {
                 continue;
             }
             while self.lacks(group) > 0 {
-                let crowded = self.totals.counts[State::Idle.kind()] >= self.rules.max_idle;
+                let idle = self.totals.counts[State::Idle.kind()] - self.totals.retiring_idle;
+                let crowded = idle >= self.rules.max_idle;
                 if crowded || !self.may_start(self.groups[group as usize].cost) {
                     return;
                 }
@@ -311,7 +314,7 @@ impl Ledger {
 
     /// Whether one more slot of `cost` fits once the destroys under way are complete.
     fn will_fit(&self, cost: u64, spoken: Spoken) -> bool {
-        self.serving() + spoken.slots < self.rules.max_total
+        self.serving() + spoken.slots < self.serving_limit()
             && (self.totals.cost_serving + spoken.cost).saturating_add(cost) <= self.rules.max_cost
     }
 }

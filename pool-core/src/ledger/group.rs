@@ -32,6 +32,9 @@ pub(crate) struct Group {
     /// The minimum idle is not refilled before this, after failures.
     pub(crate) refill_after: Time,
     pub(crate) refill_failures: u32,
+    /// Slots that are to be replaced, but for those being destroyed; those of them that are idle.
+    pub(crate) retiring: u32,
+    pub(crate) retiring_idle: u32,
     /// How many entries of the warm-up queue name it.
     pub(crate) pins: u32,
     /// The last dispatch in which room was spoken for on its behalf.
@@ -57,6 +60,8 @@ impl Group {
             lean: false,
             refill_after: Time::ZERO,
             refill_failures: 0,
+            retiring: 0,
+            retiring_idle: 0,
             pins: 0,
             spoken_in: 0,
             demand: None,
@@ -80,6 +85,11 @@ impl Group {
 
     pub(crate) fn idle_count(&self) -> u32 {
         self.counts[State::Idle.kind()]
+    }
+
+    /// Idle slots that are not about to be replaced.
+    pub(crate) fn staying_idle(&self) -> u32 {
+        self.idle_count() - self.retiring_idle
     }
 
     /// Waiters that no slot in the making will serve.

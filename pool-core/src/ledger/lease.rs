@@ -197,6 +197,7 @@ impl Ledger {
         slot.leased_at = Some(location);
         let group = slot.group;
         if self.groups[group as usize].rules.min_idle > 0 {
+            self.retire_on_last_use(index);
             self.refresh(group);
         }
     }
@@ -379,19 +380,21 @@ impl Ledger {
             let group = self.waiters[starved.waiter as usize].group;
             let cost = self.groups[group as usize].cost;
             let idle = self.totals.counts[State::Idle.kind()];
+            let this_retires = u32::from(self.slots[index as usize].retiring);
+            let retiring = self.totals.retiring - self.totals.retiring_idle - this_retires;
             let cost_left =
                 self.totals.cost_serving - self.totals.cost_idle - self.slots[index as usize].cost;
-            self.serving() - idle - 1 < self.rules.max_total
+            self.serving() - idle - 1 < self.serving_limit_beside(retiring)
                 && cost_left.saturating_add(cost) <= self.rules.max_cost
         })
     }
 
     /// The limits became smaller than what there is.
     fn is_over_limit(&self, group: u32) -> bool {
-        let group = &self.groups[group as usize];
-        self.serving() > self.rules.max_total
+        let record = &self.groups[group as usize];
+        self.serving() > self.serving_limit()
             || self.totals.cost_serving > self.rules.max_cost
-            || group.serving() > group.rules.max_per_key
+            || record.serving() > self.serving_limit_of(record)
     }
 
     #[inline]
@@ -402,6 +405,10 @@ impl Ledger {
         }
         self.set_state(index, State::Idle);
         self.set_expiry(index);
+        let group = self.slots[index as usize].group;
+        if self.groups[group as usize].retiring_idle > 0 {
+            self.let_the_retiring_go(group);
+        }
         self.trim_idle(index);
         if self.starved.is_some() {
             self.dirty = true;

@@ -7,7 +7,7 @@
 //! - `slot`, `group`, `waiter`: the records; `list`: the lists that run through them
 //! - `book`: the only functions that change states and counts
 //! - `lease`: events of callers; `work`: events of the driver; `admin`: events of the owner
-//! - `dispatch`: who gets freed room; `clock`: what time brings
+//! - `dispatch`: who gets freed room; `clock`: what time brings; `retire`: replacement before the end
 //! - `demand`: the adaptive sizer; `sizing`: how its targets are followed
 //! - `check`: the invariants, one assertion each
 
@@ -23,6 +23,7 @@ mod lease;
 mod list;
 #[cfg(test)]
 mod model;
+mod retire;
 mod rules;
 mod sizing;
 mod slot;
@@ -113,6 +114,9 @@ struct Totals {
     cost_serving: u64,
     /// Of idle slots.
     cost_idle: u64,
+    /// Slots that are to be replaced, but for those being destroyed; those of them that are idle.
+    retiring: u32,
+    retiring_idle: u32,
     abandoned: u32,
     stuck: u32,
 }

@@ -37,6 +37,8 @@ pub(crate) struct KeyRules {
     pub(crate) max_idle: u32,
     pub(crate) min_idle: u32,
     pub(crate) max_uses: u64,
+    /// How long before its end a resource of a minimum idle is replaced; `None`: it is not.
+    pub(crate) replace_ahead: Option<Span>,
     pub(crate) idle_timeout: Span,
     pub(crate) check_interval: Span,
 }
@@ -48,6 +50,7 @@ impl KeyRules {
             max_idle: number(config.max_idle_per_key),
             min_idle: number(config.min_idle_per_key),
             max_uses: config.max_uses,
+            replace_ahead: config.replace_ahead.map(|lead| Span::new(Some(lead))),
             idle_timeout: Span::new(config.idle_timeout),
             check_interval: Span::new(config.check_interval.filter(|_| checks)),
         }

@@ -151,7 +151,7 @@ impl Ledger {
         loop {
             let record = &self.groups[group as usize];
             let surplus = record.serving() > record.target
-                && record.idle_count() > record.rules.min_idle
+                && record.staying_idle() > record.rules.min_idle
                 && record.waiters.is_empty();
             let oldest = self.oldest_idle_of(record.idle.head);
             if !surplus || oldest == NIL || !now.is_past(linger, self.slots[oldest as usize].idle_since) {

@@ -103,6 +103,8 @@ pub(crate) struct Slot {
     pub(crate) running: bool,
     /// Its destroy passed its deadline, and quarantine is full.
     pub(crate) stuck: bool,
+    /// Its end is near, and it is being replaced.
+    pub(crate) retiring: bool,
     /// The waiter it is promised to.
     pub(crate) waiter: u32,
     pub(crate) leased_since: Time,
@@ -134,6 +136,7 @@ impl Slot {
             linked: false,
             running: false,
             stuck: false,
+            retiring: false,
             waiter: NIL,
             leased_since: Time::ZERO,
             leased_at: None,

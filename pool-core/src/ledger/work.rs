@@ -39,6 +39,9 @@ impl Ledger {
         slot.known_good = now;
         slot.lifetime_end = lifetime_end;
         self.dirty = true;
+        // Also one that is never idle must be replaced in time.
+        let retires_at = self.retires_at(index);
+        self.set_timer(index, retires_at);
         self.hand_out(index, now);
     }
 

@@ -29,6 +29,7 @@ mod observer;
 mod panic;
 mod policy;
 mod recycle;
+mod replace;
 mod runtimes;
 mod snapshot;
 mod warm;

@@ -105,6 +105,7 @@ fn config() -> impl Strategy<Value = PoolConfig> {
             check_every_recycles: Some(every),
             max_uses,
             adaptive,
+            replace_ahead: (total % 2 == 0).then_some(nanos(idle_timeout)),
             ..PoolConfig::default()
         }
     })
