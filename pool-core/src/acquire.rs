@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::thread::Thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::{AcquireError, CreateFailure, TryAcquireError};
 use crate::held::Held;
@@ -121,6 +121,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
             Acquired::Queued(waiter) => Ok(Begun::Queued(Waiting {
                 shared: self,
                 waiter,
+                hash,
+                since: now,
                 deadline,
                 backstop: None,
                 driven,
@@ -249,6 +251,9 @@ struct Answer<M: Manager> {
 struct Waiting<'a, M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> {
     shared: &'a Arc<Shared<M, O, S>>,
     waiter: u32,
+    /// Of its key.
+    hash: u64,
+    since: Time,
     deadline: Time,
     /// A timer on the caller's own runtime, where the driver lives on another one.
     backstop: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -289,11 +294,17 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Waiting<'_
 
     fn tell(&self, outcome: Result<Box<Held<M>>, AcquireError<M::Error>>) -> Acquisition<M, O, S> {
         let held = outcome.inspect_err(|error| {
+            tracing::trace!(key = self.hash, waited = ?self.waited(), %error, "poolyard: not served");
             if let AcquireError::TimedOut { phase, .. } = error {
                 _ = crate::call::contained(|| self.shared.observer.timed_out(*phase));
             }
         })?;
+        tracing::trace!(id = %held.meta.id, waited = ?self.waited(), "poolyard: served");
         Ok(Lease::new(self.shared, held, true))
+    }
+
+    fn waited(&self) -> Duration {
+        self.shared.clock.fine().since(self.since)
     }
 
     /// Makes sure that somebody keeps the deadline: the driver, and where it lives on another
@@ -421,6 +432,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Drop for W
             inner.ledger.cancel(self.waiter, now);
             seat
         });
+        tracing::trace!(key = self.hash, waited = ?self.waited(), "poolyard: cancelled");
         drop(left);
     }
 }

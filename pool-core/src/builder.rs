@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use crate::adaptive::Adaptive;
 use crate::config::{ConfigError, PoolConfig, ReuseOrder};
 use crate::context::GoneSink;
 use crate::hash::RandomState;
@@ -165,6 +166,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
         leak_after: Duration;
         /// How long a waiter counts on a recycle or check under way; `None`: the observed p95.
         hedge_after: Duration;
+        /// Adaptive sizing; `None`: off. Default: off.
+        adaptive: Adaptive;
     }
 
     /// The driver runs on this runtime. Default: the runtime of the first caller that needs it, or

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::adaptive::Adaptive;
 use crate::meta::SLOTS;
 
 /// For a limit that shall not limit.
@@ -61,6 +62,7 @@ pub enum ReuseOrder {
 /// | `check_every_recycles` | 100 | a slow leak is found, at a hundredth of the cost |
 /// | `check_interval` | 1 min | a dead idle resource is found before it is needed |
 /// | `hedge_after` | the observed p95 of recycling | later than nineteen of twenty; 50 ms before there are eight observations |
+/// | `adaptive` | off | it makes what nobody asked for, and costs each acquire a little |
 ///
 /// With the feature `serde` it comes from TOML, YAML and the like: times as `"30s"` or `"10m"`, what
 /// shall not limit as `"unlimited"` or `"never"`; what is left out has its default, and an unknown
@@ -187,6 +189,10 @@ pub struct PoolConfig {
     /// is started for it. `None`: the observed p95 of recycling.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_span"))]
     pub hedge_after: Option<Duration>,
+    /// Keeps as many resources of each key as serve most callers at once, judged by the callers of
+    /// late. `None`: resources come and go by the other options alone.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub adaptive: Option<Adaptive>,
 }
 
 impl Default for PoolConfig {
@@ -228,6 +234,7 @@ impl Default for PoolConfig {
             check_every_recycles: Some(100),
             check_interval: Some(Duration::from_secs(MINUTE)),
             hedge_after: None,
+            adaptive: None,
         }
     }
 }
@@ -241,6 +248,7 @@ impl PoolConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_limits()?;
         self.validate_minimum_idle()?;
+        self.adaptive.as_ref().map_or(Ok(()), Adaptive::validate)?;
         self.validate_times()
     }
 
@@ -424,6 +432,16 @@ mod tests {
             |c| (c.min_idle_per_key, c.max_idle_per_key) = (3, Some(2)),
             &["min_idle_per_key 3", "max_idle_per_key 2"],
         );
+        let adaptive = Adaptive::default();
+        refused(|c| c.adaptive = Some(Adaptive { share: 1.0, ..adaptive }), &["adaptive.share", "1"]);
+        refused(|c| c.adaptive = Some(Adaptive { share: f64::NAN, ..adaptive }), &["adaptive.share"]);
+        let interval = Duration::ZERO;
+        refused(|c| c.adaptive = Some(Adaptive { interval, ..adaptive }), &["adaptive.interval", "0"]);
+        let max_window = Duration::from_millis(999);
+        refused(
+            |c| c.adaptive = Some(Adaptive { max_window, ..adaptive }),
+            &["adaptive.interval 1s", "adaptive.max_window 999ms"],
+        );
         refused(|c| c.create_timeout = Duration::ZERO, &["create_timeout", "0"]);
         refused(|c| c.wait_timeout = Some(Duration::ZERO), &["wait_timeout", "0"]);
         refused(|c| c.lifetime_jitter = 1.5, &["lifetime_jitter", "1.5"]);
@@ -515,7 +533,8 @@ mod tests {
         row("check_after", &seconds(c.check_after.unwrap()));
         row("check_every_recycles", &c.check_every_recycles.unwrap().to_string());
         row("check_interval", &format!("{} min", c.check_interval.unwrap().as_secs() / 60));
-        assert_eq!(c.hedge_after, None);
+        assert_eq!((c.hedge_after, c.adaptive), (None, None));
         row("hedge_after", "the observed p95 of recycling");
+        row("adaptive", "off");
     }
 }

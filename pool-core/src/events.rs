@@ -1,8 +1,9 @@
 //! The events of [`tracing`](https://docs.rs/tracing) that a pool emits. Names of fields are stable.
 //!
-//! All have the target `poolyard_core` or one below it. `id` is the resource as text, `took`, `held` and
-//! `lasted` are durations in their `Debug` form, `error` and `panic` are messages, `reason` is a
-//! [`Reason`](crate::Reason) in words.
+//! All have the target `poolyard_core` or one below it. `id` is the resource as text, `key` the hash
+//! of a key by the pool's hasher; `took`, `held`, `lasted` and the `waited` of a wait that is over are durations in
+//! their `Debug` form, that of `acquired` says whether there was a wait; `error` and `panic` are
+//! messages, `reason` is a [`Reason`](crate::Reason) in words.
 //!
 //! | level | message | fields |
 //! |---|---|---|
@@ -26,5 +27,9 @@
 //! | debug | `poolyard: creation failed, trying again` | `id`, `attempt`, `error`, `pause` |
 //! | debug | `poolyard: destroyed` | `id`, `reason` |
 //! | debug | `poolyard: gone` | `id`, `cause` |
-//! | trace | `poolyard: acquired` | `id`, `waited` |
+//! | trace | `poolyard: served` | `id`, `waited` |
+//! | trace | `poolyard: not served` | `key`, `waited`, `error` |
+//! | trace | `poolyard: cancelled` | `key`, `waited` |
+//! | trace | `poolyard: acquired` | `id`, `key`, `waited` |
 //! | trace | `poolyard: returned` | `id` |
+//! | trace | `poolyard: recycled` | `id`, `took` |

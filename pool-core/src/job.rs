@@ -129,6 +129,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Task<M, O,
         self.claim.held().meta.recycles += 1;
         let took = now() - start;
         let result = self.claim.cleaned("recycle", verdict);
+        tracing::trace!(id = %self.cx.id, ?took, "poolyard: recycled");
         _ = contained(|| shared.observer.recycled(self.cx.id, result.err(), took));
         self.claim.finish(|inner, slot, at| {
             inner.recycle_times.record(took);

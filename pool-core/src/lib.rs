@@ -46,8 +46,12 @@
 pub mod adapters;
 pub mod events;
 pub mod guarantees;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod simulation;
 
 mod acquire;
+mod adaptive;
 mod anchor;
 mod builder;
 mod call;
@@ -88,6 +92,7 @@ mod warm;
 mod watch;
 
 pub use acquire::Acquire;
+pub use adaptive::Adaptive;
 pub use builder::Builder;
 pub use config::{ConfigError, PoolConfig, ReuseOrder, UNLIMITED};
 pub use context::{Context, Gone, GoneSink};

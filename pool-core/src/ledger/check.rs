@@ -266,7 +266,8 @@ impl Ledger {
 
     fn an_unused_group_is_forgotten(&self) {
         for (index, group) in &self.groups {
-            let kept = group.rules.min_idle > 0 && self.gate != Gate::Closed;
+            let wanted = group.rules.min_idle > 0 || group.demand.is_some();
+            let kept = wanted && self.gate != Gate::Closed;
             assert!(kept || !group.is_unused(), "group {index} without slots and waiters is forgotten");
         }
     }

@@ -1,6 +1,7 @@
 //! One group: everything the ledger knows about one key.
 
 use super::breaker::Breaker;
+use super::demand::Demand;
 use super::list::{List, NIL};
 use super::rules::KeyRules;
 use super::slot::State;
@@ -27,7 +28,7 @@ pub(crate) struct Group {
     pub(crate) uncovered: u32,
     /// The ticket under which the group stands in the set of the hungry.
     pub(crate) hungry_at: u64,
-    /// Stands in the set of those below their minimum idle.
+    /// Stands in the set of those below their minimum idle or adaptive target.
     pub(crate) lean: bool,
     /// The minimum idle is not refilled before this, after failures.
     pub(crate) refill_after: Time,
@@ -41,6 +42,10 @@ pub(crate) struct Group {
     pub(crate) pins: u32,
     /// The last dispatch in which room was spoken for on its behalf.
     pub(crate) spoken_in: u64,
+    /// What its callers needed lately, where sizing is adaptive.
+    pub(crate) demand: Option<Box<Demand>>,
+    /// How many resources sizing wants there to be, idle or not.
+    pub(crate) target: u32,
 }
 
 impl Group {
@@ -63,6 +68,8 @@ impl Group {
             retiring_idle: 0,
             pins: 0,
             spoken_in: 0,
+            demand: None,
+            target: 0,
         }
     }
 

@@ -46,6 +46,9 @@ impl Ledger {
         let slot = self.take_ready(group, now)?;
         self.lend(slot, now, location);
         self.counters.acquired_ready += 1;
+        if self.rules.sizing.is_some() {
+            self.note_demand(group, Some(self.slots[slot as usize].idle_since), now);
+        }
         if !self.hungry.is_empty() {
             self.pass_the_hungry();
         }
@@ -77,6 +80,9 @@ impl Ledger {
             return refusal;
         }
         let waiter = self.enqueue(group, deadline.unwrap_or(common), deadline.is_some(), location);
+        if self.rules.sizing.is_some() {
+            self.note_demand(group, None, now);
+        }
         self.serve(group, now);
         // Where an older waiter finds no room, there is none for this one either.
         self.dirty |= self.starved.is_none() && !self.hungry.is_empty();

@@ -9,6 +9,7 @@
 //! - `lease`: events of callers; `work`: events of the driver; `admin`: events of the owner
 //! - `breaker`: what follows from failed creations; `pressure`: from shortage; `overdue`: long leases
 //! - `dispatch`: who gets freed room; `clock`: what time brings; `retire`: replacement before the end
+//! - `demand`: the adaptive sizer; `sizing`: how its targets are followed
 //! - `check`: the invariants, one assertion each
 
 mod admin;
@@ -17,6 +18,7 @@ mod breaker;
 #[cfg(test)]
 mod check;
 mod clock;
+mod demand;
 mod dispatch;
 mod group;
 mod lease;
@@ -27,6 +29,7 @@ mod overdue;
 mod pressure;
 mod retire;
 mod rules;
+mod sizing;
 mod slot;
 mod waiter;
 mod work;
@@ -43,6 +46,7 @@ use self::list::List;
 pub(crate) use self::list::NIL;
 pub(crate) use self::overdue::Overdue;
 pub(crate) use self::rules::{KeyRules, Rules};
+use self::sizing::Sizer;
 pub(crate) use self::slot::{Origin, Slot, State};
 pub(crate) use self::waiter::Fate;
 use self::waiter::Waiter;
@@ -119,6 +123,8 @@ enum Timer {
     Refill(u32),
     /// The breaker of a group is to be looked at.
     Breaker(u32),
+    /// Adaptive targets are set anew.
+    Sizing,
 }
 
 /// The oldest waiter for which there is no room.
@@ -167,10 +173,11 @@ pub(crate) struct Ledger {
     timers: BTreeSet<(Time, Timer)>,
     /// A lower bound of what is due next; the driver raises it when it has looked.
     alarm: Time,
+    sizer: Sizer,
     /// Groups that want a creation and are not held back by limits of their own, by the ticket of
     /// the waiter whom it would serve.
     hungry: BTreeSet<(u64, u32)>,
-    /// Groups below their minimum idle.
+    /// Groups below their minimum idle or adaptive target.
     lean: BTreeSet<u32>,
     /// Creations asked for by `warm`: group and number of the call.
     warming: VecDeque<(u32, u64)>,
@@ -215,6 +222,7 @@ impl Ledger {
             waiting: 0,
             timers: BTreeSet::new(),
             alarm: Time::NEVER,
+            sizer: Sizer::default(),
             hungry: BTreeSet::new(),
             lean: BTreeSet::new(),
             warming: VecDeque::new(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::sizing::Sizing;
 use crate::config::{PoolConfig, ReuseOrder};
 use crate::meta::SLOTS;
 use crate::policy::{KeyConfig, KeyPolicy};
@@ -27,6 +28,7 @@ pub(crate) struct Rules {
     pub(crate) lifo: bool,
     pub(crate) check_after: Span,
     pub(crate) check_every_recycles: Option<u64>,
+    pub(crate) sizing: Option<Sizing>,
     /// The manager has a health check.
     checks: bool,
     /// For keys without a policy of their own.
@@ -81,6 +83,7 @@ impl Rules {
             lifo: config.order == ReuseOrder::Lifo,
             check_after: Span::new(config.check_after.filter(|_| checks)),
             check_every_recycles: config.check_every_recycles.filter(|_| checks),
+            sizing: config.adaptive.as_ref().map(Sizing::new),
             checks,
             key: KeyRules::new(&KeyPolicy::default().resolve(config), checks),
         }

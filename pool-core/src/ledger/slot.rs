@@ -57,7 +57,7 @@ pub(crate) enum Check {
 pub(crate) enum Origin {
     /// For a waiter.
     Demand,
-    /// To keep a minimum idle.
+    /// To keep a minimum idle, or to come to an adaptive target.
     MinIdle,
     /// For a call of `warm`, named by its number.
     Warm(u64),

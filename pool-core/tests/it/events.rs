@@ -111,8 +111,10 @@ async fn the_life_of_a_resource_is_told() {
     settle().await;
     let told = [
         ("debug", "created"),
+        ("trace", "served"),
         ("trace", "acquired"),
         ("trace", "returned"),
+        ("trace", "recycled"),
         ("debug", "destroyed"),
         ("debug", "gone"),
     ];
@@ -127,7 +129,11 @@ async fn a_failed_creation_and_its_retries_are_told() {
     let fake = fake.on_retry(|_, attempt| (attempt < 2).then_some(ms(10)));
     let pool = pool_of(1, &fake).build().unwrap();
     pool.acquire(&1).await.unwrap_err();
-    let told = [row("debug", "creation failed, trying again"), row("warn", "creation failed")];
+    let told = [
+        row("debug", "creation failed, trying again"),
+        row("warn", "creation failed"),
+        row("trace", "not served"),
+    ];
     assert_eq!(seen.take(), told.into());
 }
 
@@ -189,6 +195,22 @@ async fn a_policy_that_cannot_work_is_told() {
     let pool = pool_of(1, &fake).policy(|_| KeyPolicy::new().max_uses(0)).build().unwrap();
     pool.acquire(&1).await.unwrap_err();
     assert_eq!(seen.take(), [row("error", "the policy of a key cannot work")].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_who_go_away_without_a_lease_are_told() {
+    let seen = Seen::default();
+    let fake = FakeManager::new();
+    let pool = pool_of(1, &fake).wait_timeout(secs(1)).build().unwrap();
+    let lease = pool.acquire(&1).await.unwrap();
+    let _guard = set_default(seen.clone());
+    pool.acquire(&1).await.unwrap_err();
+    assert_eq!(seen.take(), [row("trace", "not served")].into());
+    let asked = ask(&pool, 1).await;
+    asked.abort();
+    settle().await;
+    assert_eq!(seen.take(), [row("trace", "cancelled")].into());
+    drop(lease);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@
 mod common;
 
 mod adapters;
+mod adaptive;
 mod admin;
 mod blocking;
 mod breaker;

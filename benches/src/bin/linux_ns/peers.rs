@@ -113,6 +113,10 @@ fn runc(programs: &Programs, program: Program) -> Result<Command, String> {
     std::fs::write(&file, config.to_string()).map_err(failed)?;
     // Without the real-time priority: version 1 takes no such process into its cpu cgroup.
     let mut command = Command::new("chrt");
-    command.args(["-o", "0", "runc", "run"]).arg("--bundle").arg(&bundle).arg(format!("poolyard-bench-{}", std::process::id()));
+    command
+        .args(["-o", "0", "runc", "run"])
+        .arg("--bundle")
+        .arg(&bundle)
+        .arg(format!("poolyard-bench-{}", std::process::id()));
     Ok(command)
 }

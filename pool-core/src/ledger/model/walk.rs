@@ -8,6 +8,7 @@ use proptest::test_runner::TestCaseError;
 
 use super::super::{Acquired, Gate, Ledger, State, Verdict};
 use super::{Real, cases, serial_of};
+use crate::adaptive::Adaptive;
 use crate::config::{PoolConfig, ReuseOrder};
 use crate::meta::Reason;
 use crate::policy::KeyPolicy;
@@ -88,7 +89,7 @@ fn config() -> impl Strategy<Value = PoolConfig> {
     let times = (1u64..80, 1u64..60, 1u64..60, any::<bool>(), 1u64..4, 1u64..5, 0u64..4);
     let breaker = (prop::option::of(1u64..4), 1u64..40, 0u64..60);
     let cost = prop_oneof![Just(1u64 << 40), 4u64..10];
-    (counts, times, breaker, cost).prop_map(|(counts, times, breaker, max_cost)| {
+    (counts, times, breaker, cost, adaptive()).prop_map(|(counts, times, breaker, max_cost, adaptive)| {
         let (total, per_key, idle, min_idle, creating, recycling, destroying, surge) = counts;
         let (idle_timeout, check_after, check_interval, lifo, every, max_uses, overtakes) = times;
         let per_key = per_key.min(total);
@@ -116,10 +117,22 @@ fn config() -> impl Strategy<Value = PoolConfig> {
             check_interval: Some(nanos(check_interval)),
             check_every_recycles: Some(every),
             max_uses,
+            adaptive,
             replace_ahead: (total % 2 == 0).then_some(nanos(idle_timeout)),
             ..PoolConfig::default()
         }
     })
+}
+
+fn adaptive() -> impl Strategy<Value = Option<Adaptive>> {
+    let times = (1u64..50, 0u64..50, 1u64..200);
+    let adaptive = times.prop_map(|(interval, linger, window)| Adaptive {
+        share: 0.9,
+        interval: nanos(interval),
+        linger: nanos(linger),
+        max_window: nanos(interval + window),
+    });
+    prop::option::of(adaptive)
 }
 
 fn policy() -> impl Strategy<Value = KeyPolicy> {
