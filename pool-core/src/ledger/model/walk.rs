@@ -316,10 +316,12 @@ impl Walk {
         let ids = ledger.to_shed(Shed::Cost(cost), spare_minimum);
         let costs: Vec<_> = ids.iter().filter_map(|id| Some(ledger.find(*id)?.cost)).collect();
         assert!(ids.is_empty() || costs[..ids.len() - 1].iter().sum::<u64>() < cost);
-        let lean = |ledger: &Ledger| ledger.groups.iter().filter(|(_, group)| group.lean).count();
-        let before = lean(ledger);
+        let of_minimum = |ledger: &Ledger| -> u32 {
+            ledger.groups.iter().map(|(_, group)| group.idle_count().min(group.rules.min_idle)).sum()
+        };
+        let before = of_minimum(ledger);
         ledger.shed(&ids, now);
-        assert!(!spare_minimum || lean(ledger) <= before, "the minimum idle stays");
+        assert!(!spare_minimum || of_minimum(ledger) >= before, "the minimum idle stays");
     }
 
     fn look(&mut self, nth: usize, keep: bool) {
