@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -152,24 +152,26 @@ impl Run {
         let (cause, cut) = (state.cause.map(|(cause, _)| cause), state.cut);
         drop(state);
         let wall = self.started.elapsed();
-        let facts = Facts { status: exit.status, cause, hit: self.hits(), cpu: self.cpu_used() };
+        // Read once: each number is a system call.
+        let after = self.lease.slot().map(Slot::read).unwrap_or_default();
+        let cpu = after.cpu.zip(self.before.cpu).map(|(after, before)| after.saturating_sub(before));
+        let facts = Facts { status: exit.status, cause, hit: self.hits(&after), cpu };
         let mut outcome = Outcome::new(facts.verdict(&self.limits));
         outcome.status = Some(WaitStatus::from_raw(exit.status));
         outcome.limits_hit = facts.limits_hit(&outcome.verdict);
-        outcome.usage = self.usage(wall, exit);
+        outcome.usage = self.usage(wall, cpu, &after, exit);
         (outcome.stdout.truncated, outcome.stderr.truncated) = (cut[0], cut[1]);
         outcome
     }
 
-    fn hits(&self) -> Hits {
-        let after = self.lease.slot().map(Slot::read).unwrap_or_default();
+    fn hits(&self, after: &Reading) -> Hits {
         Hits {
             memory: after.memory_kills > self.before.memory_kills,
             processes: after.forks_refused > self.before.forks_refused,
         }
     }
 
-    fn usage(&self, wall: Duration, exit: &Exit) -> Usage {
+    fn usage(&self, wall: Duration, cpu: Option<Duration>, after: &Reading, exit: &Exit) -> Usage {
         let time = |at: usize| Duration::new(exit.usage[at], exit.usage[at + 1] as u32 * 1000);
         let (user, system) = (time(0), time(2));
         let mut usage = Usage::default();
@@ -180,8 +182,7 @@ impl Run {
         usage.memory_peak = Some(Measured::new(exit.usage[4] * 1024, Source::Rusage));
         if let (Some(slot), Some(version), true) = (self.lease.slot(), self.version, self.was_alone()) {
             let source = if version == Version::V1 { Source::CgroupV1 } else { Source::CgroupV2 };
-            let after = slot.read();
-            if let Some(cpu) = self.cpu_used() {
+            if let Some(cpu) = cpu {
                 usage.cpu_time = Some(Measured::new(cpu, source));
             }
             // A peak that cannot be set back is this command's only if it has grown.
@@ -327,9 +328,14 @@ impl Watch {
     }
 }
 
-/// How many processors this process may use.
+/// How many processors a command may use at once, asked once: the answer takes the system longer than a run.
+/// Those of the machine, since a thread that asks may be bound to fewer than the launcher.
 fn processors() -> u32 {
-    std::thread::available_parallelism().map_or(1, |count| count.get() as u32)
+    static COUNT: LazyLock<u32> = LazyLock::new(|| {
+        let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+        online.and_then(|count| u32::try_from(count).ok()).unwrap_or(1).max(1)
+    });
+    *COUNT
 }
 
 impl Future for Watch {

@@ -333,8 +333,10 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Claim<M, O
             inner.note(slot).description = (!description.is_empty()).then(|| Arc::from(&*description));
             if gone {
                 let cause = inner.note(slot).gone_cause.as_deref().unwrap_or_default().to_owned();
+                let failure = CreateFailure::Gone(cause);
+                inner.remember_error(id, Arc::from(failure.to_string()));
                 let failed = inner.ledger.created_but_gone(slot, shared.now());
-                inner.deliver(failed, CreateFailure::Gone(cause));
+                inner.deliver(failed, failure);
             } else {
                 let call = inner.warm_call(id);
                 let wanted = inner.ledger.created(slot, lifetime_end, shared.now());

@@ -265,6 +265,7 @@ impl Ledger {
 
     /// Brings everything that follows from a group's counts and queue up to date.
     pub(super) fn refresh(&mut self, index: u32) {
+        self.refuse_the_hopeless(index);
         self.recover(index);
         self.refresh_hunger(index);
         self.refresh_leanness(index);
@@ -354,11 +355,12 @@ impl Ledger {
         lacking.max(group.lacks_target(coming)).min(self.room_for_key(group))
     }
 
-    /// How many creations the limits per key leave room for.
+    /// How many creations the limits per key, and the breaker, leave room for.
     pub(super) fn room_for_key(&self, group: &Group) -> u32 {
         let serving = self.serving_limit_of(group).saturating_sub(group.serving());
         let live = group.rules.max_per_key.saturating_add(self.rules.max_surge).saturating_sub(group.live());
         let creating = self.rules.max_creating_per_key.saturating_sub(group.creating());
-        serving.min(live).min(creating)
+        let tried = group.breaker.as_ref().map_or(u32::MAX, |breaker| breaker.room(group.creating()));
+        serving.min(live).min(creating).min(tried)
     }
 }

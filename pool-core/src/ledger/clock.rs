@@ -1,5 +1,6 @@
 //! What time brings: deadlines of waiters, expiry of idle slots, periodic checks.
 
+use super::group::NOT_HUNGRY;
 use super::slot::{Check, State};
 use super::waiter::Fate;
 use super::{Gate, Ledger, NIL, Timer};
@@ -23,6 +24,7 @@ impl Ledger {
             self.timers.pop_first();
             match timer {
                 Timer::Slot(index) => self.slot_is_due(index, now),
+                Timer::Breaker(group) => self.breaker_is_due(group, now),
                 Timer::Sizing => self.size_all(now),
                 Timer::Refill(group) => {
                     self.dirty = true;
@@ -77,6 +79,8 @@ impl Ledger {
             Phase::Recycle
         } else if has(State::Checking(Check::BeforeHandOut)) {
             Phase::HealthCheck
+        } else if self.pressed && group.hungry_at != NOT_HUNGRY {
+            Phase::Pressure
         } else if has(State::Destroying(Reason::Closed)) {
             Phase::Destroy
         } else if self.totals.counts[State::Creating.kind()] >= self.rules.max_creating {

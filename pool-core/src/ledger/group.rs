@@ -1,5 +1,6 @@
 //! One group: everything the ledger knows about one key.
 
+use super::breaker::Breaker;
 use super::demand::Demand;
 use super::list::{List, NIL};
 use super::rules::KeyRules;
@@ -32,6 +33,8 @@ pub(crate) struct Group {
     /// The minimum idle is not refilled before this, after failures.
     pub(crate) refill_after: Time,
     pub(crate) refill_failures: u32,
+    /// The last creation failed.
+    pub(crate) breaker: Option<Box<Breaker>>,
     /// Slots that are to be replaced, but for those being destroyed; those of them that are idle.
     pub(crate) retiring: u32,
     pub(crate) retiring_idle: u32,
@@ -60,6 +63,7 @@ impl Group {
             lean: false,
             refill_after: Time::ZERO,
             refill_failures: 0,
+            breaker: None,
             retiring: 0,
             retiring_idle: 0,
             pins: 0,
@@ -98,6 +102,9 @@ impl Group {
     }
 
     pub(crate) fn is_unused(&self) -> bool {
-        self.pins == 0 && self.waiters.is_empty() && self.counts == [0; State::KINDS]
+        self.pins == 0
+            && self.breaker.is_none()
+            && self.waiters.is_empty()
+            && self.counts == [0; State::KINDS]
     }
 }

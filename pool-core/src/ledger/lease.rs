@@ -18,6 +18,8 @@ pub(crate) enum Acquired {
     Queued(u32),
     TooManyWaiters,
     TooCostly,
+    /// Only a creation could serve the caller, and none is tried until then.
+    CircuitOpen(Time),
     Closed,
 }
 
@@ -71,6 +73,7 @@ impl Ledger {
         if let Some(slot) = self.try_acquire(group, now, location) {
             return Acquired::Ready(slot);
         }
+        self.probe_if_due(group, now);
         if let Some(refusal) = self.refusal(group) {
             self.refresh(group);
             self.dispatch(now);
@@ -90,6 +93,10 @@ impl Ledger {
     fn refusal(&mut self, group: u32) -> Option<Acquired> {
         if self.groups[group as usize].cost > self.rules.max_cost {
             return Some(Acquired::TooCostly);
+        }
+        if let Some(until) = self.hopeless_until(group) {
+            self.counters.circuit_refused += 1;
+            return Some(Acquired::CircuitOpen(until));
         }
         if self.waiting >= self.rules.max_waiters {
             self.counters.refused += 1;
@@ -178,7 +185,8 @@ impl Ledger {
         let record = &self.groups[group as usize];
         let room = self.fits_now(record.cost) && record.serving() < record.rules.max_per_key;
         if self.gate == Gate::Closed || !room {
-            self.bury(group);
+            self.refresh(group);
+            self.dispatch(now);
             return None;
         }
         let index = self.add_slot(group, Origin::Inserted);

@@ -7,12 +7,14 @@
 //! - `slot`, `group`, `waiter`: the records; `list`: the lists that run through them
 //! - `book`: the only functions that change states and counts
 //! - `lease`: events of callers; `work`: events of the driver; `admin`: events of the owner
+//! - `breaker`: what follows from failed creations; `pressure`: from shortage; `overdue`: long leases
 //! - `dispatch`: who gets freed room; `clock`: what time brings; `retire`: replacement before the end
 //! - `demand`: the adaptive sizer; `sizing`: how its targets are followed
 //! - `check`: the invariants, one assertion each
 
 mod admin;
 mod book;
+mod breaker;
 #[cfg(test)]
 mod check;
 mod clock;
@@ -23,6 +25,8 @@ mod lease;
 mod list;
 #[cfg(test)]
 mod model;
+mod overdue;
+mod pressure;
 mod retire;
 mod rules;
 mod sizing;
@@ -31,13 +35,16 @@ mod waiter;
 mod work;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use slab::Slab;
 
+pub(crate) use self::breaker::Circuit;
 use self::group::Group;
 pub(crate) use self::lease::{Acquired, Verdict};
 use self::list::List;
 pub(crate) use self::list::NIL;
+pub(crate) use self::overdue::Overdue;
 pub(crate) use self::rules::{KeyRules, Rules};
 use self::sizing::Sizer;
 pub(crate) use self::slot::{Origin, Slot, State};
@@ -71,6 +78,25 @@ pub(crate) struct Order {
     pub(crate) job: Job,
 }
 
+/// A circuit that has opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Opened {
+    /// The creation that failed last.
+    pub(crate) id: ResourceId,
+    /// How many failed in a row.
+    pub(crate) failures: u64,
+    pub(crate) pause: Duration,
+}
+
+/// Why a call of `warm` is not met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unmet {
+    NoRoom,
+    CircuitOpen,
+    Pressure,
+    Closed,
+}
+
 /// What events leave to be done.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
@@ -82,8 +108,10 @@ pub(crate) struct Out {
     pub(crate) settled: Vec<u32>,
     /// Groups that are gone; their keys can be forgotten.
     pub(crate) dead_groups: Vec<u32>,
-    /// Calls of `warm` for whose resource there is no room; once per resource.
-    pub(crate) unmet_warm: Vec<u64>,
+    /// Calls of `warm` for which nothing is made, and why; once per resource.
+    pub(crate) unmet_warm: Vec<(u64, Unmet)>,
+    /// Circuits that have opened.
+    pub(crate) opened: Vec<Opened>,
 }
 
 /// What is due at a certain time.
@@ -93,6 +121,8 @@ enum Timer {
     Slot(u32),
     /// A group below its minimum idle may be refilled again.
     Refill(u32),
+    /// The breaker of a group is to be looked at.
+    Breaker(u32),
     /// Adaptive targets are set anew.
     Sizing,
 }
@@ -119,6 +149,10 @@ struct Totals {
     retiring_idle: u32,
     abandoned: u32,
     stuck: u32,
+    /// Groups whose last creation failed.
+    breakers: u32,
+    /// Groups whose circuit is not closed.
+    circuits_open: u32,
 }
 
 pub(crate) struct Ledger {
@@ -165,6 +199,8 @@ pub(crate) struct Ledger {
     generation: u64,
     /// Something changed that `dispatch` must look at.
     dirty: bool,
+    /// Something is short: no creation starts.
+    pressed: bool,
     /// The limits were changed: what was there before may exceed them.
     resized: bool,
     pub(crate) out: Out,
@@ -202,6 +238,7 @@ impl Ledger {
             serials: 0,
             generation: 0,
             dirty: false,
+            pressed: false,
             resized: false,
             out: Out::default(),
             counters: Counters::default(),
