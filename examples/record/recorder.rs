@@ -171,7 +171,7 @@ mod tests {
             Pool::builder(from_fn(|_: &u8| async { Ok::<_, io::Error>(()) })).max_total(1).build().unwrap();
         drop(pool.acquire(&1).await.unwrap());
         let lease = pool.acquire(&1).await.unwrap();
-        assert!(futures_are_pending(pool.acquire(&2)).await);
+        assert!(goes_away(pool.acquire(&2)).await, "the only resource is taken");
         drop(lease);
         drop(guard);
         recorder.finish().unwrap();
@@ -186,8 +186,8 @@ mod tests {
         assert!(text.lines().any(|line| line.starts_with("create,")) && text.contains("\nlength,"), "{text}");
     }
 
-    /// Polls once and drops: a caller that goes away.
-    async fn futures_are_pending<T>(future: impl Future<Output = T>) -> bool {
+    /// A caller that asks and goes away; whether it had to wait.
+    async fn goes_away<T>(future: impl Future<Output = T>) -> bool {
         let mut future = std::pin::pin!(future);
         std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await
     }

@@ -21,8 +21,9 @@ use crate::config::{ConfigError, later, refuse};
 /// | `linger` | 5 s | a longer one buys a warm hit dearer than a higher `share` does |
 /// | `max_window` | 1 h | covers the gaps between bursts; the hours of a day are followed as they come |
 ///
-/// It costs each acquire some tens of nanoseconds, and each interval a look at every key that had
-/// callers within `max_window`, under the pool's lock: half a millisecond for ten thousand keys.
+/// It costs each acquire a few nanoseconds, and each interval a look at every key that had callers within
+/// `max_window`, under the pool's lock: 10 us for a hundred keys, 2.5 ms for ten thousand. With so many,
+/// take a longer interval.
 ///
 /// ```
 /// use poolyard_core::{Adaptive, Pool, from_fn};
