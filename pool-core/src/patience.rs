@@ -46,7 +46,7 @@ mod tests {
             looks += patience.rounds().max(0);
             patience.learn(false);
         }
-        assert_eq!(looks, (16 + 8 + 4 + 2 + 1) + 14, "then one for each 66 callers");
+        assert_eq!(looks, (16 + 8 + 4 + 2 + 1) + 15, "then one for each 66 callers");
         patience.learn(true);
         assert_eq!(patience.rounds(), MOST);
     }
