@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -60,12 +60,14 @@ struct State {
 }
 
 impl Run {
-    /// Takes a place among the commands of the lease and sets the limits. Call [`begin`](Self::begin) when
-    /// the program is about to start.
+    /// Takes a place among the commands of the lease and sets the limits. `before` is what the slot had
+    /// counted when it was last at rest, if that is known. Call [`begin`](Self::begin) when the program is
+    /// about to start.
     pub(crate) fn prepare(
         lease: Arc<Lease>,
         version: Option<Version>,
         index: u32,
+        before: Option<Reading>,
         limits: Limits,
     ) -> Result<Self, Error> {
         let wanted = slot_limits(&limits);
@@ -75,9 +77,11 @@ impl Run {
                           same, wait for its end, or take another sandbox";
             return Err(Error::new(Stage::Command, ErrorKind::System, detail));
         }
+        // Once a command has run, what was counted before it says nothing any more.
+        let before = before.filter(|_| running.starts == 0);
         if let Some(slot) = lease.slot() {
             slot.limit(&wanted).map_err(|e| Error::system(Stage::Cgroup, e))?;
-            if running.count == 0 {
+            if running.count == 0 && before.is_none() {
                 slot.reset_peak();
             }
         }
@@ -86,7 +90,7 @@ impl Run {
         running.limits = wanted;
         let starts_before = if running.count == 1 { running.starts } else { 0 };
         drop(running);
-        let before = lease.slot().map(Slot::read).unwrap_or_default();
+        let before = before.or_else(|| lease.slot().map(Slot::read)).unwrap_or_default();
         let state = Mutex::default();
         Ok(Self { lease, index, limits, version, started: Instant::now(), before, starts_before, state })
     }
@@ -273,24 +277,50 @@ impl Facts {
 pub(crate) struct Watch {
     run: Arc<Run>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Until when nobody reads the command's output.
+    quiet: Option<Instant>,
     ended: bool,
+}
+
+/// What a watch has waited for.
+enum Event {
+    Ended(Result<Outcome, Error>),
+    /// The command runs for longer than most.
+    Quiet,
 }
 
 impl Watch {
     pub(crate) fn new(run: Arc<Run>) -> Self {
-        let mut watch = Self { run, timer: None, ended: false };
-        watch.set_timer();
+        let mut watch = Self { run, timer: None, quiet: None, ended: false };
+        watch.set_timer(Some(Duration::ZERO));
         watch
     }
 
-    /// The next moment at which there is something to look at.
-    fn set_timer(&mut self) {
+    /// Like [`new`](Self::new); [`quiet`](Self::quiet) then waits so long.
+    pub(crate) fn quietly(run: Arc<Run>, time: Duration) -> Self {
+        let quiet = Some(run.started + time);
+        let mut watch = Self { run, timer: None, quiet, ended: false };
+        watch.set_timer(Some(Duration::ZERO));
+        watch
+    }
+
+    /// Waits for the end or for the end of the quiet time, which gives `None`. One timer serves both, since
+    /// each costs a wake-up of the runtime.
+    pub(crate) async fn quiet(&mut self) -> Option<Result<Outcome, Error>> {
+        match std::future::poll_fn(|cx| self.poll_event(cx)).await {
+            Event::Ended(ended) => Some(ended),
+            Event::Quiet => None,
+        }
+    }
+
+    /// The next moment at which there is something to look at, with so much processor time used.
+    fn set_timer(&mut self, cpu: Option<Duration>) {
         let run = &self.run;
         let killed = run.state.lock().cause.map(|(_, at)| at + GRACE);
         let wall = run.limits.wall_time.map(|limit| run.started + limit);
         let next = match killed {
             Some(_) => killed,
-            None => [wall, self.next_look_at_cpu()].into_iter().flatten().min(),
+            None => [wall, self.next_look_at_cpu(cpu), self.quiet].into_iter().flatten().min(),
         };
         match (&mut self.timer, next) {
             (Some(timer), Some(next)) => timer.as_mut().reset(next.into()),
@@ -299,9 +329,10 @@ impl Watch {
     }
 
     /// With all processors at work the budget cannot be spent before this moment.
-    fn next_look_at_cpu(&self) -> Option<Instant> {
+    fn next_look_at_cpu(&self, used: Option<Duration>) -> Option<Instant> {
         let limit = self.run.limits.cpu_time?;
-        let left = limit.saturating_sub(self.run.cpu_used()?);
+        self.run.before.cpu?;
+        let left = limit.saturating_sub(used?);
         let cpus =
             self.run.limits.cpu_set.as_ref().map_or_else(processors, |cpus| cpus.iter().count() as u32);
         let parallel = cpus
@@ -328,6 +359,32 @@ impl Watch {
     }
 }
 
+impl Watch {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        loop {
+            if let Poll::Ready(exit) = self.run.lease.poll_exit(cx, self.run.index) {
+                self.ended = true;
+                let ended = exit.map(|exit| self.run.conclude(&exit));
+                return Poll::Ready(Event::Ended(ended.inspect_err(|_| self.run.lease.end())));
+            }
+            self.run.wake_at_end(cx.waker());
+            if self.run.state.lock().cause.is_some() {
+                self.set_timer(None);
+            }
+            let Some(timer) = &mut self.timer else { return Poll::Pending };
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let quiet_is_over = self.quiet.take_if(|until| Instant::now() >= *until).is_some();
+            self.look();
+            self.set_timer(self.run.cpu_used());
+            if quiet_is_over {
+                return Poll::Ready(Event::Quiet);
+            }
+        }
+    }
+}
+
 /// How many processors a command may use at once, asked once: the answer takes the system longer than a run.
 /// Those of the machine, since a thread that asks may be bound to fewer than the launcher.
 fn processors() -> u32 {
@@ -342,24 +399,10 @@ impl Future for Watch {
     type Output = Result<Outcome, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
         loop {
-            if let Poll::Ready(exit) = this.run.lease.poll_exit(cx, this.run.index) {
-                this.ended = true;
-                return Poll::Ready(
-                    exit.map(|exit| this.run.conclude(&exit)).inspect_err(|_| this.run.lease.end()),
-                );
+            if let Event::Ended(ended) = ready!(self.poll_event(cx)) {
+                return Poll::Ready(ended);
             }
-            this.run.wake_at_end(cx.waker());
-            if this.run.state.lock().cause.is_some() {
-                this.set_timer();
-            }
-            let Some(timer) = &mut this.timer else { return Poll::Pending };
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            this.look();
-            this.set_timer();
         }
     }
 }

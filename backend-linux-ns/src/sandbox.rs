@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use crate::cgroup::Slot;
 use crate::channel::{Channel, Message};
 use crate::error::{Error, ErrorKind, Stage};
-use crate::lease::{Lease, is_readable};
+use crate::lease::{Armed, Lease, is_readable};
 use crate::manager::Shared;
 use crate::plan;
 use crate::protocol::{Kind, open};
@@ -293,7 +293,11 @@ async fn arm(keeper: &Channel, slot: Option<Arc<Slot>>) -> Result<Lease, Error> 
     drop((init_theirs, runner_theirs));
     match expect(&runner, Kind::Armed).await {
         Ok(armed) => match armed.fds.into_iter().next() {
-            Some(pidfd) => Ok(Lease::new(init, pidfd, runner, slot)),
+            Some(pidfd) => {
+                let armed = Armed::prepare(runner, slot.as_deref());
+                let armed = armed.map_err(|e| Error::system(Stage::CloneRunner, e))?;
+                Ok(Lease::new(init, pidfd, armed, slot))
+            }
             None => Err(Error::gone("the runner sent no pidfd")),
         },
         // Whoever broke the chain has said why on its own socket.
