@@ -38,7 +38,7 @@ fn spec() -> ContainerSpec {
 }
 
 fn image() -> ContainerSpec {
-    let archive = std::env::temp_dir().join(format!("poolyard-redis-{}.tar", std::process::id()));
+    let archive = std::env::temp_dir().join("poolyard-example-redis.tar");
     if !pack_redis(&archive) {
         return ContainerSpec::service("redis:7-alpine");
     }
@@ -54,7 +54,7 @@ fn pack_redis(archive: &PathBuf) -> bool {
     let script = "p=$(command -v redis-server) || exit 1; r=$(mktemp -d); mkdir -p $r/bin $r/data $r/tmp; \
         cp -L $p $r/bin/redis-server; \
         for l in $(ldd $p | grep -o '/[^ ]*'); do mkdir -p $r$(dirname $l); cp -L $l $r$l; done; \
-        tar -C $r -cf \"$0\" . && rm -rf $r";
+        tar -C $r -cf \"$0.$$\" . && rm -rf $r && mv \"$0.$$\" \"$0\"";
     let status = Command::new("sh").args(["-c", script]).arg(archive).status();
     status.is_ok_and(|status| status.success()) && Path::new(archive).exists()
 }

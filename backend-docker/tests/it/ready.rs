@@ -215,6 +215,9 @@ async fn a_runtime_is_passed_on_and_an_unknown_one_is_named() {
     let Some(manager) = manager() else { return };
     let pool = pool_of(&manager, 1);
     drop(pool.acquire(&sandbox().runtime("runc")).await.unwrap());
+    if only_docker("Podman reads no runtime from its compatible API").is_none() {
+        return;
+    }
     let error = failure(sandbox().runtime("no-such-runtime")).await.unwrap();
     assert!(error.to_string().contains("no-such-runtime"), "{error}");
 }
