@@ -26,7 +26,7 @@ impl Ledger {
         index
     }
 
-    /// Ends a slot's record: its resource is destroyed, detached or was never made.
+    /// Ends a slot's record: its resource is destroyed, detached or was never made, so it is not idle.
     pub(super) fn free_slot(&mut self, index: u32) {
         self.hope(index, false);
         self.unlink(index);
@@ -38,9 +38,6 @@ impl Ledger {
         self.totals.cost -= slot.cost;
         if !matches!(slot.state, State::Destroying(_)) {
             self.totals.cost_serving -= slot.cost;
-        }
-        if slot.state == State::Idle {
-            self.totals.cost_idle -= slot.cost;
         }
         self.dirty = true;
         self.refresh(slot.group);

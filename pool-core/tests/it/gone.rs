@@ -100,6 +100,35 @@ async fn gone_while_promised_puts_the_waiter_back_at_the_head() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn waiters_whose_promises_are_void_keep_their_order() {
+    let gate = Gate::new();
+    let fake = FakeManager::new().always(Method::Create, Step::ok().at(&gate));
+    let pool = pool_of(3, &fake).build().unwrap();
+    gate.release(3);
+    let leases = take(&pool, 1, 3).await;
+    let ids: Vec<_> = leases.iter().map(|lease| Lease::meta(lease).id).collect();
+    let mut waiters: Vec<_> = (0..3).map(|_| HandPolled::new(pool.acquire(&1))).collect();
+    assert!(waiters.iter_mut().all(|waiter| waiter.poll().is_pending()));
+    drop(leases);
+    settle().await;
+    assert!(waiters.iter().all(|waiter| waiter.is_woken()));
+    // The second comes back to an empty queue, the first before it, the third behind both.
+    for promised in [1, 0, 2] {
+        pool.gone_handle(ids[promised]).report("too late");
+    }
+    assert!(waiters.iter_mut().all(|waiter| waiter.run().is_pending()));
+    let mut served = Vec::new();
+    for next in 0..3 {
+        gate.release(1);
+        settle().await;
+        assert_eq!(waiters.iter().filter(|waiter| waiter.is_woken()).count(), 1);
+        assert!(waiters[next].is_woken(), "number {next} is the next in line");
+        served.push(waiters[next].run());
+    }
+    assert!(served.iter().all(|outcome| outcome.is_ready()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn gone_while_recycling_ends_it_afterwards() {
     let gate = Gate::new();
     let fake = FakeManager::new().recycle_script([Step::ok().at(&gate)]);
