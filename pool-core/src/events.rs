@@ -9,6 +9,7 @@
 //! | error | `poolyard: no thread for the driver` | `error` |
 //! | error | `poolyard: the manager panicked` | `method`, `panic` |
 //! | error | `poolyard: reuse panicked` | `id`, `panic` |
+//! | error | `poolyard: the policy of a key cannot work` | `error` |
 //! | error | `poolyard: a resource's end panicked` | `reason`, `panic` |
 //! | error | `poolyard: a destroy missed its deadline; its resource is abandoned` | `id`, `reason` |
 //! | warn | `poolyard: creation failed` | `id`, `error`, `took` |
