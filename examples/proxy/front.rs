@@ -87,7 +87,7 @@ impl<S: Source> Front<S> {
         loop {
             let (mut connection, used) = self.source.take(upstream).await?;
             connection.begin();
-            match exchange(&mut *connection, request).await {
+            match exchange(&mut connection, request).await {
                 Ok(answer) => {
                     if answer.keeps_open() && request.keeps_open() {
                         connection.finished();

@@ -29,6 +29,6 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     println!("{}", measure("poolyard, hung up", Pooled(pool.clone()), &site, CLIENTS, REQUESTS).await?);
 
     let gone = pool.snapshot().counters.destroyed_for(Reason::Gone);
-    println!("\nkept connections that the upstreams closed, none of them handed out: {gone}");
+    println!("\nkept connections that the upstreams closed, and that left the pool for it: {gone}");
     Ok(())
 }

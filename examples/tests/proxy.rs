@@ -120,6 +120,6 @@ async fn an_upstream_whose_certificate_carries_another_name_is_refused() {
     let origin = Origin::start(Some(&authority)).await.unwrap();
     let upstream = origin.upstream(Some("other.test"));
     let proxy = Proxy::new(vec![route(&upstream, HOUR)], &authority, 4);
-    let error = proxy.pool.acquire(&upstream).await.err().expect("a handshake that fails");
+    let error = proxy.pool.acquire(&upstream).await.expect_err("a handshake fails");
     assert!(matches!(error, poolyard::AcquireError::Create(_)), "{error}");
 }
