@@ -1,6 +1,11 @@
 //! What several examples share; the examples themselves are the files beside this one.
 
 pub mod interpreter;
+#[cfg(target_os = "linux")]
+pub mod judging;
+pub mod live;
+pub mod load;
+pub mod proxy;
 
 /// The examples of the READMEs compile and run.
 #[cfg(doctest)]

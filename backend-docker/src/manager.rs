@@ -126,6 +126,15 @@ impl DockerManager {
         self.shop.engine.import(name, tar, changes).await
     }
 
+    /// Removes an image's name, and the image with its last name.
+    ///
+    /// # Errors
+    ///
+    /// What the engine says: there is none of that name, or a container is made of it.
+    pub async fn remove_image(&self, name: &str) -> Result<(), Error> {
+        self.shop.engine.remove_image(name).await
+    }
+
     /// What it has done so far.
     pub fn numbers(&self) -> Numbers {
         let counts = &self.shop.counts;
@@ -136,6 +145,12 @@ impl DockerManager {
             resets_dirty: read(&counts.resets_dirty),
             reaped: read(&counts.reaped),
         }
+    }
+
+    /// Containers that could not be removed so far, each with the reason. They are tried again when
+    /// they are dropped, and swept when this process has ended.
+    pub fn not_removed(&self) -> Vec<String> {
+        self.shop.failures()
     }
 
     async fn clean(&self, container: &mut Container, cx: &Context) -> Result<(), Error> {
@@ -231,11 +246,8 @@ impl Manager for DockerManager {
     async fn destroy(&self, _: &ContainerSpec, container: &mut Container, reason: Reason, _: &Context) {
         tracing::debug!(container = container.name, %reason, "removing container");
         container.end();
-        match self.shop.engine.remove(&container.id).await {
-            Ok(()) => container.removed = true,
-            // The drop tries again.
-            Err(error) => tracing::warn!(container = container.name, %error, "could not be removed yet"),
-        }
+        // If it is not, the drop tries again.
+        container.removed = self.shop.remove(&container.id).await;
     }
 
     fn reuse(&self, spec: &ContainerSpec, container: &mut Container, _: &Meta) -> Reuse {

@@ -81,7 +81,7 @@ impl Harness for Docker {
     }
 
     async fn kill(&self, container: &mut Container) {
-        engine::docker(self.host, &["kill", container.id()]);
+        engine::end(self.host, &["kill"], container.id());
     }
 
     async fn stop(&self, container: &mut Container) {

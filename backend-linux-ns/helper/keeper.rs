@@ -4,9 +4,10 @@ use poolyard_rt::frame;
 use poolyard_rt::socket;
 use poolyard_rt::sys::{self, Errno, Fork};
 
+use crate::decode::Plan;
 use crate::failure::{At, Failure, Result, reply};
 use crate::init;
-use crate::launcher::{Plan, Trees};
+use crate::launcher::Trees;
 use crate::protocol::{Kind, MapMode, Stage, network};
 use crate::rootfs;
 

@@ -2,85 +2,21 @@
 
 use core::ffi::CStr;
 
-use poolyard_rt::frame::{self, Header, Reader, Writer};
+use poolyard_rt::frame::{self, Header, Writer};
 use poolyard_rt::socket;
 use poolyard_rt::sys::{self, Errno, Fork};
 
+use crate::decode::Plan;
 use crate::failure::{At, Failure, Result, reply};
 use crate::keeper;
-use crate::protocol::{Kind, MAX_FRAME, MAX_PARTS, MapMode, Part, Stage, create, network};
+use crate::protocol::{Kind, MAX_FRAME, MAX_PARTS, MapMode, Part, Stage, network};
 use crate::text::{Decimal, Text};
 
 /// The host's end is the first descriptor that a guest gets.
 const HOST: i32 = 3;
 const PR_SET_PDEATHSIG: i32 = 1;
 
-/// What a keeper is told to build. Borrows the launcher's buffer; the keeper has a copy of it.
-pub struct Plan<'a> {
-    pub keep_background: bool,
-    pub map: MapMode,
-    pub network: u8,
-    pub proc_view: u8,
-    pub ids: Ids,
-    /// Uid and gid of the commands, inside.
-    pub uid: u32,
-    pub gid: u32,
-    /// Options of the writable file system, as the kernel takes them.
-    pub bytes: &'a CStr,
-    pub inodes: &'a CStr,
-    pub hostname: &'a [u8],
-    /// The filter for the keeper and everything below.
-    pub coarse_filter: &'a [u8],
-    /// The filter on top of it, for commands.
-    pub strict_filter: &'a [u8],
-    pub part_count: u32,
-    /// The encoded parts.
-    pub parts: Reader<'a>,
-}
-
-/// What is mapped to what.
-pub struct Ids {
-    /// Outside, for the first id inside.
-    pub uid: u32,
-    pub gid: u32,
-    /// Outside, for the ids from 1 on; with tools only.
-    pub sub_uid: u32,
-    pub sub_gid: u32,
-    pub count: u32,
-}
-
-impl<'a> Plan<'a> {
-    fn parse(flags: u16, mut body: Reader<'a>) -> core::result::Result<Self, frame::BadFrame> {
-        let map = match body.u8()? {
-            0 => MapMode::Block,
-            1 => MapMode::Tools,
-            2 => MapMode::Single,
-            _ => return Err(frame::BadFrame),
-        };
-        Ok(Self {
-            keep_background: flags & create::KEEP_BACKGROUND != 0,
-            map,
-            network: body.u8()?,
-            proc_view: body.u8()?,
-            ids: Ids {
-                uid: body.u32()?,
-                gid: body.u32()?,
-                sub_uid: body.u32()?,
-                sub_gid: body.u32()?,
-                count: body.u32()?,
-            },
-            uid: body.u32()?,
-            gid: body.u32()?,
-            bytes: body.cstr()?,
-            inodes: body.cstr()?,
-            hostname: body.bytes()?,
-            coarse_filter: body.bytes()?,
-            strict_filter: body.bytes()?,
-            part_count: body.u32()?,
-            parts: body,
-        })
-    }
-
+impl Plan<'_> {
     /// Calls `each` for every part, with its number.
     pub fn each_part(&self, mut each: impl FnMut(usize, Part, &CStr, &[u8]) -> Result<()>) -> Result<()> {
         let mut rest = self.parts.clone();

@@ -6,6 +6,7 @@
 #![no_std]
 #![no_main]
 
+mod decode;
 mod failure;
 mod files;
 mod init;

@@ -8,8 +8,9 @@ use core::ffi::CStr;
 
 use poolyard_rt::sys::{self, Errno};
 
+use crate::decode::Plan;
 use crate::failure::{At, Failure, Result};
-use crate::launcher::{Plan, Trees};
+use crate::launcher::Trees;
 use crate::protocol::{Part, Stage};
 use crate::text::{Decimal, Text};
 

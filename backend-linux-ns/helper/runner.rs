@@ -2,14 +2,14 @@
 
 use core::ffi::CStr;
 
-use poolyard_rt::frame::{self, BadFrame};
+use poolyard_rt::frame::BadFrame;
 use poolyard_rt::socket::{self, MAX_FDS};
 use poolyard_rt::sys::{self, Errno};
 
+use crate::decode::{Plan, Request, make_addresses};
 use crate::failure::{At, Failure, Result, reply};
 use crate::keeper::ns;
-use crate::launcher::Plan;
-use crate::protocol::{Kind, MAX_FRAME, Stage, exec};
+use crate::protocol::{Kind, MAX_FRAME, Stage};
 
 /// The command's descriptors lie below, the runner's own from here on.
 const OWN_FDS: usize = 128;
@@ -111,74 +111,7 @@ fn prepare(host: i32, buffer: &'static mut [u8]) -> Result<Words> {
     Ok(Words { bytes, argv: request.argv, envp: request.envp })
 }
 
-/// The fixed part of an `Exec`.
-///
-/// ```text
-/// large (u64)     length of the memory file with the words, or 0: they follow this part
-/// targets         count (u32), then the number that each descriptor gets (u32)
-/// processors      mask, as bytes
-/// limits          count (u32), then resource (u32), soft (u64), hard (u64)
-/// cwd, argv, envp offsets into the words (u32)
-/// words           from the next multiple of eight on: tables of offsets (u64, ended by 0), texts
-/// ```
-struct Request {
-    terminal: bool,
-    large: usize,
-    targets: [i32; MAX_FDS],
-    target_count: usize,
-    mask: [u8; 128],
-    mask_len: usize,
-    limits: [(u32, u64, u64); 16],
-    limit_count: usize,
-    cwd: usize,
-    argv: usize,
-    envp: usize,
-    words_at: usize,
-}
-
 impl Request {
-    fn parse(datagram: &[u8]) -> core::result::Result<Self, BadFrame> {
-        let (header, mut body) = frame::parse(datagram)?;
-        if header.kind != Kind::Exec as u16 {
-            return Err(BadFrame);
-        }
-        let large = body.u64()? as usize;
-        let (mut targets, mut limits, mut mask) = ([0; MAX_FDS], [(0, 0, 0); 16], [0; 128]);
-        let target_count = body.u32()? as usize;
-        for target in targets.get_mut(..target_count).ok_or(BadFrame)? {
-            *target = body.i32()?;
-        }
-        let bits = body.bytes()?;
-        mask.get_mut(..bits.len()).ok_or(BadFrame)?.copy_from_slice(bits);
-        let limit_count = body.u32()? as usize;
-        for limit in limits.get_mut(..limit_count).ok_or(BadFrame)? {
-            *limit = (body.u32()?, body.u64()?, body.u64()?);
-        }
-        let (cwd, argv, envp) = (body.u32()? as usize, body.u32()? as usize, body.u32()? as usize);
-        let words_at = (datagram.len() - body.rest().len()).next_multiple_of(8);
-        if words_at > datagram.len() {
-            return Err(BadFrame);
-        }
-        Ok(Self {
-            terminal: header.flags & exec::TERMINAL != 0,
-            large,
-            targets,
-            target_count,
-            mask,
-            mask_len: bits.len(),
-            limits,
-            limit_count,
-            cwd,
-            argv,
-            envp,
-            words_at,
-        })
-    }
-
-    fn targets(&self) -> &[i32] {
-        &self.targets[..self.target_count]
-    }
-
     /// Sets everything that the command inherits besides its descriptors.
     fn apply(&self, words: &[u8]) -> Result<()> {
         if self.terminal {
@@ -228,23 +161,6 @@ fn map_fds(targets: &[i32], fds: &[i32], memory_in_between: bool) -> Result<()> 
         sys::dup3(fd, target, 0).at_index(Stage::MapFds, index)?;
     }
     Ok(())
-}
-
-/// Turns the offsets of the table at `at` into addresses, in place.
-fn make_addresses(words: &mut [u8], at: usize) -> core::result::Result<(), BadFrame> {
-    if words.last() != Some(&0) || at % 8 != 0 {
-        return Err(BadFrame);
-    }
-    let (base, len) = (words.as_ptr() as u64, words.len() as u64);
-    for entry in words.get_mut(at..).ok_or(BadFrame)?.chunks_exact_mut(8) {
-        let offset = u64::from_le_bytes(entry.try_into().map_err(|_| BadFrame)?);
-        match offset {
-            0 => return Ok(()),
-            _ if offset < len => entry.copy_from_slice(&(base + offset).to_le_bytes()),
-            _ => return Err(BadFrame),
-        }
-    }
-    Err(BadFrame)
 }
 
 /// Tries the paths in turn. Returns what is most worth telling.

@@ -61,8 +61,17 @@ impl Channel {
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        let socket = register(ours, Interest::READABLE)?;
-        Ok((Self { socket }, theirs))
+        Ok((Self::over(ours)?, theirs))
+    }
+
+    /// A channel over a connected socket.
+    pub(crate) fn over(socket: OwnedFd) -> io::Result<Self> {
+        Ok(Self { socket: register(socket, Interest::READABLE)? })
+    }
+
+    /// The socket, of which the runtime does not hear any more.
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        self.socket.into_inner()
     }
 
     /// Sends one frame with copies of `fds`. Never blocks: the other side reads one before the next is
@@ -101,7 +110,7 @@ pub(crate) fn send(socket: RawFd, frame: &[u8], fds: &[BorrowedFd<'_>]) -> io::R
     Ok(())
 }
 
-fn receive(socket: RawFd) -> io::Result<Option<Message>> {
+pub(crate) fn receive(socket: RawFd) -> io::Result<Option<Message>> {
     let mut datagram = [0; MAX_MESSAGE];
     let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;

@@ -34,11 +34,19 @@ const TIDY_AGAIN: Duration = Duration::from_millis(5);
 /// How long the thread stays for that after the launcher's end.
 const LAST_TIDYING: Duration = Duration::from_secs(10);
 
-/// A running launcher. It ends when this is dropped.
+/// A running launcher. It ends when this is dropped, and its keepers with it.
 #[derive(Debug)]
 pub(crate) struct Launcher {
     socket: OwnedFd,
     pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        // The closed socket would do, unless somebody has stopped it. Fails only if it is dead already.
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+    }
 }
 
 impl Launcher {
@@ -56,12 +64,13 @@ impl Launcher {
             .name("poolyard-launch".into())
             .spawn(move || attend(begin(theirs, &report), slots.as_deref()))
             .map_err(|e| Error::system(Stage::StartLauncher, e))?;
-        let pid = started
+        let (pid, pidfd) = started
             .recv()
             .map_err(|_| Error::gone("the launcher's thread ended"))?
             .map_err(|e| Error::system(Stage::StartLauncher, e))?;
-        expect_hello(&ours)?;
-        Ok(Arc::new(Self { socket: ours, pid }))
+        let launcher = Self { socket: ours, pid, pidfd };
+        expect_hello(&launcher.socket)?;
+        Ok(Arc::new(launcher))
     }
 
     /// Asks for a keeper. Everything that happens is said on the other end of `keeper`.
@@ -76,12 +85,12 @@ impl Launcher {
     }
 }
 
-/// Starts the process and reports its id, or why not.
-fn begin(theirs: OwnedFd, report: &mpsc::SyncSender<io::Result<i32>>) -> Option<Guest> {
+/// Starts the process and reports its id and pidfd, or why not.
+fn begin(theirs: OwnedFd, report: &mpsc::SyncSender<io::Result<(i32, OwnedFd)>>) -> Option<Guest> {
     let started = Image::new(IMAGE).and_then(|image| spawn(&image, NAME, &[theirs.as_fd()]));
     drop(theirs);
     let (answer, guest) = match started {
-        Ok(guest) => (Ok(guest.pid), Some(guest)),
+        Ok(guest) => (guest.pidfd.try_clone().map(|pidfd| (guest.pid, pidfd)), Some(guest)),
         Err(e) => (Err(e), None),
     };
     // Nobody listens if the caller panicked; the process then ends with its socket.

@@ -9,7 +9,7 @@ use poolyard_exec::{Command, Exec, Network};
 use poolyard_linux_ns::{Background, LinuxNs, Sandbox, SandboxSpec};
 use poolyard_testkit::availability::Availability;
 use poolyard_testkit::census::Scope;
-use poolyard_testkit::{Harness, each_law};
+use poolyard_testkit::{Harness, conformance};
 
 /// Keepers are children of the launcher, so a world is told apart by the host name of its sandboxes.
 struct World {
@@ -125,19 +125,4 @@ const DIRTY: [(&str, &str); 6] = [
     ),
 ];
 
-// All laws of `conformance!` but `a_pool_over_it_keeps_its_promises`. That one finds fifteen managers alive
-// after its pools were dropped, each without a sandbox; whether the pool or this crate holds them is open.
-each_law!(linux_ns, World:
-    create_gives_a_healthy_resource
-    recycle_removes_every_trace
-    recycle_is_repeatable
-    a_dead_resource_is_noticed
-    destroy_leaves_nothing
-    destroy_works_on_broken_resources
-    dropping_create_leaves_nothing
-    dropping_recycle_leaves_it_destroyable
-    keys_are_kept_apart
-    resources_do_not_see_each_other
-    no_call_hangs
-    dropping_the_manager_leaves_nothing
-);
+conformance!(linux_ns, World);

@@ -12,6 +12,8 @@ pub struct Deadline {
     pub(crate) at: Instant,
     /// How far the worker may move it.
     pub(crate) latest: Instant,
+    /// A signal that it gets before.
+    pub(crate) warning: Option<(Instant, i32)>,
 }
 
 impl Deadline {
@@ -22,13 +24,33 @@ impl Deadline {
 
     /// At this time.
     pub fn at(at: Instant) -> Self {
-        Self { at, latest: at }
+        Self { at, latest: at, warning: None }
     }
 
     /// Lets the worker ask for more time, up to this much.
     pub fn extendable_by(mut self, time: Duration) -> Self {
         self.latest = self.at + time;
         self
+    }
+
+    /// Sends the worker this signal if it has not answered after so long: for workers that can give a call up
+    /// by themselves, and stay usable. Sent once, to the worker's process alone. Not for calls through a
+    /// dispatcher whose workers are shared, where it is not sent.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use poolyard_process::Deadline;
+    /// const SIGUSR1: i32 = 10;
+    /// let deadline = Deadline::after(Duration::from_secs(10)).signal_after(Duration::from_secs(8), SIGUSR1);
+    /// ```
+    pub fn signal_after(mut self, time: Duration, signal: i32) -> Self {
+        self.warning = Some((Instant::now() + time, signal));
+        self
+    }
+
+    /// When something is to be done next.
+    pub(crate) fn next(&self) -> Instant {
+        self.warning.map_or(self.at, |(at, _)| at.min(self.at))
     }
 
     pub(crate) fn extend(&mut self, from_now: Duration) {

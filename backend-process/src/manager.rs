@@ -71,7 +71,7 @@ impl<P: Protocol> ProcessManager<P> {
             stderr: wiring.stderr.take(),
             stderr_tail: spec.stderr_tail,
             lines: self.lines.clone(),
-            hard_memory: spec.hard_memory,
+            hard_memory: spec.scale(spec.hard_memory),
         };
         let mut protocol = self.protocol.session();
         protocol.attach(wiring.arena.take());
@@ -91,6 +91,8 @@ impl<P: Protocol> ProcessManager<P> {
             _ => ErrorKind::Desynchronised,
         };
         worker.child().kill(Kill::NotReady);
+        // Its place in the pool is free when this returns, so nothing may be left of it then.
+        worker.child().life.buried().await;
         Err(Error::new(Stage::Ready, kind).with_stderr(worker.stderr()))
     }
 }
@@ -148,7 +150,7 @@ impl<P: Protocol> Manager for ProcessManager<P> {
     }
 
     async fn destroy(&self, key: &WorkerKey, worker: &mut Worker<P>, reason: Reason, _: &Context) {
-        worker.end(Kill::Destroyed(reason), key.spec().stop_grace).await;
+        worker.end(Kill::Destroyed(reason), key.spec()).await;
     }
 
     fn destroy_now(&self, _: &WorkerKey, worker: Worker<P>, reason: Reason) {

@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::attrs::Attrs;
+use crate::memory::Scale;
 
 /// Describes workers: their program, their attributes, and how they are treated.
 ///
@@ -49,6 +50,7 @@ pub struct WorkerSpec {
     pub(crate) pipe_size: Option<usize>,
     pub(crate) arena: Option<usize>,
     pub(crate) stop_grace: Duration,
+    pub(crate) stop_signal: Option<i32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -92,6 +94,7 @@ impl WorkerSpec {
             pipe_size: None,
             arena: None,
             stop_grace: Duration::from_millis(100),
+            stop_signal: None,
         }
     }
 
@@ -188,14 +191,15 @@ impl WorkerSpec {
         self
     }
 
-    /// Retires a worker at return when its resident memory exceeds this many bytes.
+    /// Retires a worker at return when its memory exceeds this many bytes: resident memory, of which an entry's
+    /// worker counts only its share of what it has in common with others. Looked at every 100 ms at most.
     pub fn soft_memory(mut self, bytes: u64) -> Self {
         self.soft_memory = Some(bytes);
         self
     }
 
-    /// Kills a worker, call or not, when its resident memory exceeds this many bytes. Looked at every
-    /// 100 ms.
+    /// Kills a worker, call or not, when its memory exceeds this many bytes, counted as for
+    /// [`soft_memory`](WorkerSpec::soft_memory). Looked at every 100 ms.
     pub fn hard_memory(mut self, bytes: u64) -> Self {
         self.hard_memory = Some(bytes);
         self
@@ -229,9 +233,23 @@ impl WorkerSpec {
 
     /// How long a worker that is asked to end, by closing its input, may take before it is killed.
     /// Default: 100 ms. Zero kills at once.
+    ///
+    /// One that is in the middle of a call is not asked.
     pub fn stop_grace(mut self, grace: Duration) -> Self {
         self.stop_grace = grace;
         self
+    }
+
+    /// Sends this signal to a worker that is to end and does not, be it in the middle of a call or deaf to the
+    /// end of its input, and kills it [`stop_grace`](WorkerSpec::stop_grace) later. Default: none.
+    pub fn stop_signal(mut self, signal: i32) -> Self {
+        self.stop_signal = Some(signal);
+        self
+    }
+
+    /// Watches a limit of this spec.
+    pub(crate) fn scale(&self, limit: Option<u64>) -> Option<Scale> {
+        limit.map(|limit| Scale::new(limit, matches!(self.source, Source::Entry(_))))
     }
 
     /// The program, or the entry's name.

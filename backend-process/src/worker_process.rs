@@ -12,15 +12,13 @@ use tokio::time::sleep_until;
 use crate::call::{CallError, Cause, Deadline, Phase};
 use crate::exit::{Death, Kill};
 use crate::io::Io;
-use crate::memory;
+use crate::memory::Scale;
 use crate::protocol::{Event, Frames, Input, Malformed, Protocol, Word};
 use crate::spec::{OnReturn, WorkerSpec};
 use crate::supervisor::Child;
 
 /// How long the end of a process may take to be known after its channel has ended.
 const END_OF_CHANNEL: Duration = Duration::from_secs(1);
-/// How often memory is looked at when a worker is returned.
-const MEMORY_EVERY: Duration = Duration::from_millis(100);
 
 /// A worker process, ready for calls. Dropping it kills the process and all that it has started.
 ///
@@ -40,7 +38,6 @@ pub struct Worker<P: Protocol = Frames> {
     calls: u64,
     born: Instant,
     limits: Limits,
-    memory_checked: Instant,
 }
 
 /// When this worker is to be replaced.
@@ -48,7 +45,7 @@ pub struct Worker<P: Protocol = Frames> {
 struct Limits {
     calls: Option<u64>,
     age: Option<Duration>,
-    memory: Option<u64>,
+    memory: Option<Scale>,
     on_return: OnReturn,
 }
 
@@ -59,7 +56,7 @@ impl Limits {
         Self {
             calls: spec.max_calls.map(|calls| calls - (calls as f64 * part) as u64),
             age: spec.max_age.map(|age| age.mul_f64(1.0 - part)),
-            memory: spec.soft_memory,
+            memory: spec.scale(spec.soft_memory),
             on_return: spec.on_return,
         }
     }
@@ -94,7 +91,6 @@ impl<P: Protocol> Worker<P> {
             calls: 0,
             born: now,
             limits: Limits::new(spec, serial),
-            memory_checked: now,
         }
     }
 
@@ -207,8 +203,9 @@ impl<P: Protocol> Worker<P> {
 
     async fn next_answer(&mut self, turn: &mut Turn) -> Result<Answer<P::Response>, CallError> {
         loop {
-            let event = match self.next_event(turn.deadline.at).await {
+            let event = match self.next_event(turn.deadline.next()).await {
                 Ok(event) => event,
+                Err(Cause::Deadline) if self.is_warned(turn) => continue,
                 Err(cause) => return Err(self.failed(turn, cause)),
             };
             let ours = event.id == turn.id || !P::HAS_IDS;
@@ -227,6 +224,13 @@ impl<P: Protocol> Worker<P> {
                 _ => return Err(self.failed(turn, Cause::Malformed(Malformed::WrongId(event.id)))),
             }
         }
+    }
+
+    /// Sends the signal that the deadline has before its end; once.
+    fn is_warned(&self, turn: &mut Turn) -> bool {
+        let warning = turn.deadline.warning.take();
+        warning.iter().for_each(|(_, signal)| self.child.signal(*signal));
+        warning.is_some()
     }
 
     fn answered(&mut self) {
@@ -381,19 +385,22 @@ impl<P: Protocol> Worker<P> {
     }
 
     fn is_fat(&mut self) -> bool {
-        let Some(limit) = self.limits.memory else { return false };
-        if self.memory_checked.elapsed() < MEMORY_EVERY && self.calls > 1 {
-            return false;
-        }
-        self.memory_checked = Instant::now();
-        memory::resident(self.pid()).is_some_and(|bytes| bytes > limit)
+        let pid = self.pid();
+        self.limits.memory.as_mut().is_some_and(|scale| scale.exceeded(pid))
     }
 
-    /// Lets it end by itself, for so long; then kills it. Returns when it is gone.
-    pub(crate) async fn end(&mut self, kill: Kill, grace: Duration) {
-        if self.is_usable() && !grace.is_zero() {
+    /// Lets it end by itself, asks it to by its signal if it has one, and kills it at last. Returns when it
+    /// is gone.
+    pub(crate) async fn end(&mut self, kill: Kill, spec: &WorkerSpec) {
+        let grace = spec.stop_grace;
+        let mut ended = self.death().is_some() || grace.is_zero();
+        if !ended && self.is_usable() {
             self.busy = true;
             self.io.close_input();
+            ended = tokio::time::timeout(grace, self.child.life.died()).await.is_ok();
+        }
+        if let Some(signal) = spec.stop_signal.filter(|_| !ended) {
+            self.child.signal(signal);
             let _ = tokio::time::timeout(grace, self.child.life.died()).await;
         }
         self.child.kill(kill);

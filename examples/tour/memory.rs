@@ -16,6 +16,18 @@ pub(crate) fn proportional_mean(pids: &[u32]) -> Option<u64> {
     shares.iter().sum::<u64>().checked_div(shares.len() as u64)
 }
 
+/// The share of a process and of all that it has started.
+pub(crate) fn proportional_tree(pid: u32) -> Option<u64> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let children =
+        tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let children: Vec<u32> =
+        children.flat_map(|pids| pids.split_whitespace().flat_map(str::parse).collect::<Vec<_>>()).collect();
+    // One that ends meanwhile has no share.
+    let below: u64 = children.into_iter().filter_map(proportional_tree).sum();
+    Some(proportional(pid)? + below)
+}
+
 /// Mebibytes with one decimal, or a dash.
 pub(crate) fn mebibytes(bytes: Option<u64>) -> String {
     bytes.map_or("-".into(), |bytes| format!("{:.1} MiB", bytes as f64 / 1048576.0))

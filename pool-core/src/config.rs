@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::adaptive::Adaptive;
 use crate::meta::SLOTS;
 
 /// For a limit that shall not limit.
@@ -41,6 +42,11 @@ pub enum ReuseOrder {
 /// | `max_surge` | 0 | the limits are strict |
 /// | `max_abandoned` | 8 | a manager whose destroys hang must not fill the machine |
 /// | `max_overtakes` | 64 | a cheap return may pass an older waiter of another key this often |
+/// | `breaker_after` | 10 | that many failures in a row are no coincidence |
+/// | `breaker_pause` | 1 s | soon enough for what merely restarts |
+/// | `breaker_max_pause` | 30 s | what works again is in use again within an acquire's patience |
+/// | `leak_after` | never | how long a lease may be is for its user to say |
+/// | `pressure_interval` | 1 s | shorter than most creations, and a look takes microseconds |
 /// | `order` | LIFO | the warmest first |
 /// | `wait_timeout` | 30 s | the patience of an interactive caller |
 /// | `create_timeout` | 30 s | a container with a pulled image starts well within it |
@@ -50,11 +56,13 @@ pub enum ReuseOrder {
 /// | `idle_timeout` | 10 min | beyond the gaps of ordinary traffic |
 /// | `max_lifetime` | 1 h | bounds leaks in what is pooled |
 /// | `lifetime_jitter` | 0.1 | resources made together do not end together |
+/// | `replace_ahead` | as `create_timeout`, at most a tenth of `max_lifetime` | a creation that ends well ends before the old resource |
 /// | `max_uses` | 2^32 | an hour's worth of leases of a microsecond each |
 /// | `check_after` | 30 s | a younger one was in use a moment ago |
 /// | `check_every_recycles` | 100 | a slow leak is found, at a hundredth of the cost |
 /// | `check_interval` | 1 min | a dead idle resource is found before it is needed |
 /// | `hedge_after` | the observed p95 of recycling | later than nineteen of twenty; 50 ms before there are eight observations |
+/// | `adaptive` | off | it makes what nobody asked for, and costs each acquire a little |
 ///
 /// With the feature `serde` it comes from TOML, YAML and the like: times as `"30s"` or `"10m"`, what
 /// shall not limit as `"unlimited"` or `"never"`; what is left out has its default, and an unknown
@@ -101,7 +109,8 @@ pub struct PoolConfig {
     /// How many destroys may run at once.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::limit"))]
     pub max_destroying: usize,
-    /// How many resources there may be above `max_total` while others are being destroyed.
+    /// How many resources there may be above `max_total` and `max_per_key` while others are being
+    /// destroyed or replaced. `max_cost` has no surge.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::limit"))]
     pub max_surge: usize,
     /// How many resources whose destroy hung are given up and no longer counted.
@@ -110,6 +119,25 @@ pub struct PoolConfig {
     /// How many resources may pass an older waiter of another key before room is made for it.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::number"))]
     pub max_overtakes: u64,
+    /// After so many failed creations of one key in a row, none is tried for `breaker_pause`, then a
+    /// single one, and so on for twice as long each time. Meanwhile callers whom no resource of the
+    /// key can serve get [`AcquireError::CircuitOpen`](crate::AcquireError::CircuitOpen) at once.
+    /// `None`: never. At most 4 096 failing keys are remembered, for `breaker_max_pause` each.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_count"))]
+    pub breaker_after: Option<u64>,
+    /// How long no creation of a key is tried, the first time.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::span"))]
+    pub breaker_pause: Duration,
+    /// How long no creation of a key is tried, at most. Failures further apart than this are not
+    /// "in a row".
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::span"))]
+    pub breaker_max_pause: Duration,
+    /// A lease held for longer is reported, once. `None`: never.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_span"))]
+    pub leak_after: Option<Duration>,
+    /// How often the [source of pressure](crate::Builder::pressure) is asked, if there is one.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::span"))]
+    pub pressure_interval: Duration,
     /// In which order idle resources are used.
     pub order: ReuseOrder,
     /// How long an acquire may take altogether. `None`: for ever.
@@ -136,6 +164,14 @@ pub struct PoolConfig {
     /// By which share, from 0 to 1, a resource's lifetime may be shorter than `max_lifetime`;
     /// rolled once for each resource.
     pub lifetime_jitter: f64,
+    /// How long before the end of its lifetime a resource is replaced that is part of a minimum
+    /// idle, so that the key does not fall below it because of age. The old one serves on until the
+    /// new one is there. One on its last use by `max_uses` is replaced while it is leased. Where the
+    /// pool is full, `max_surge` says how many are replaced at a time; with no surge, or no room
+    /// within `max_cost`, the old one ends first. At most half of a life is cut off so. Zero: nothing is
+    /// replaced ahead. `None`: as `create_timeout`, at most a tenth of `max_lifetime`.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::auto_span"))]
+    pub replace_ahead: Option<Duration>,
     /// How many leases a resource may serve.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::number"))]
     pub max_uses: u64,
@@ -153,6 +189,10 @@ pub struct PoolConfig {
     /// is started for it. `None`: the observed p95 of recycling.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_span"))]
     pub hedge_after: Option<Duration>,
+    /// Keeps as many resources of each key as serve most callers at once, judged by the callers of
+    /// late. `None`: resources come and go by the other options alone.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub adaptive: Option<Adaptive>,
 }
 
 impl Default for PoolConfig {
@@ -174,6 +214,11 @@ impl Default for PoolConfig {
             max_surge: 0,
             max_abandoned: 8,
             max_overtakes: 64,
+            breaker_after: Some(10),
+            breaker_pause: Duration::from_secs(1),
+            breaker_max_pause: Duration::from_secs(30),
+            leak_after: None,
+            pressure_interval: Duration::from_secs(1),
             order: ReuseOrder::Lifo,
             wait_timeout: Some(Duration::from_secs(30)),
             create_timeout: Duration::from_secs(30),
@@ -183,11 +228,13 @@ impl Default for PoolConfig {
             idle_timeout: Some(Duration::from_secs(10 * MINUTE)),
             max_lifetime: Some(Duration::from_secs(60 * MINUTE)),
             lifetime_jitter: 0.1,
+            replace_ahead: None,
             max_uses: 1 << 32,
             check_after: Some(Duration::from_secs(30)),
             check_every_recycles: Some(100),
             check_interval: Some(Duration::from_secs(MINUTE)),
             hedge_after: None,
+            adaptive: None,
         }
     }
 }
@@ -201,6 +248,7 @@ impl PoolConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_limits()?;
         self.validate_minimum_idle()?;
+        self.adaptive.as_ref().map_or(Ok(()), Adaptive::validate)?;
         self.validate_times()
     }
 
@@ -226,6 +274,9 @@ impl PoolConfig {
         }
         if self.check_every_recycles == Some(0) {
             return refuse("check_every_recycles is 0; give at least 1, or None for never".into());
+        }
+        if self.breaker_after == Some(0) {
+            return refuse("breaker_after is 0; give at least 1, or None for never".into());
         }
         if self.max_total != UNLIMITED && self.max_total.saturating_add(self.max_surge) > SLOTS as usize {
             return refuse(format!(
@@ -256,6 +307,9 @@ impl PoolConfig {
             ("idle_timeout", self.idle_timeout),
             ("max_lifetime", self.max_lifetime),
             ("check_interval", self.check_interval),
+            ("breaker_pause", Some(self.breaker_pause)),
+            ("leak_after", self.leak_after),
+            ("pressure_interval", Some(self.pressure_interval)),
         ];
         for (field, value) in times {
             if value == Some(Duration::ZERO) {
@@ -266,6 +320,9 @@ impl PoolConfig {
             return refuse(format!("lifetime_jitter {} is not between 0 and 1", self.lifetime_jitter));
         }
         later("idle_timeout", self.idle_timeout, "max_lifetime", self.max_lifetime)?;
+        let (pause, longest) = (Some(self.breaker_pause), Some(self.breaker_max_pause));
+        later("breaker_pause", pause, "breaker_max_pause", longest)?;
+        later("replace_ahead", self.replace_ahead, "max_lifetime", self.max_lifetime)?;
         later("hedge_after", self.hedge_after, "recycle_timeout", Some(self.recycle_timeout))
     }
 
@@ -355,6 +412,14 @@ mod tests {
         refused(|c| c.max_recycling = 0, &["max_recycling", "0"]);
         refused(|c| c.max_destroying = 0, &["max_destroying", "0"]);
         refused(|c| c.check_every_recycles = Some(0), &["check_every_recycles"]);
+        refused(|c| c.leak_after = Some(Duration::ZERO), &["leak_after is 0"]);
+        refused(|c| c.pressure_interval = Duration::ZERO, &["pressure_interval is 0"]);
+        refused(|c| c.breaker_after = Some(0), &["breaker_after is 0"]);
+        refused(|c| c.breaker_pause = Duration::ZERO, &["breaker_pause is 0"]);
+        refused(
+            |c| c.breaker_pause = Duration::from_secs(31),
+            &["breaker_pause 31s", "breaker_max_pause 30s"],
+        );
         refused(|c| c.max_total = 1 << 25, &["max_total", "33554432"]);
         refused(|c| c.max_per_key = Some(33), &["max_per_key 33", "max_total 32"]);
         refused(|c| c.max_idle = Some(33), &["max_idle 33", "max_total 32"]);
@@ -366,6 +431,16 @@ mod tests {
         refused(
             |c| (c.min_idle_per_key, c.max_idle_per_key) = (3, Some(2)),
             &["min_idle_per_key 3", "max_idle_per_key 2"],
+        );
+        let adaptive = Adaptive::default();
+        refused(|c| c.adaptive = Some(Adaptive { share: 1.0, ..adaptive }), &["adaptive.share", "1"]);
+        refused(|c| c.adaptive = Some(Adaptive { share: f64::NAN, ..adaptive }), &["adaptive.share"]);
+        let interval = Duration::ZERO;
+        refused(|c| c.adaptive = Some(Adaptive { interval, ..adaptive }), &["adaptive.interval", "0"]);
+        let max_window = Duration::from_millis(999);
+        refused(
+            |c| c.adaptive = Some(Adaptive { max_window, ..adaptive }),
+            &["adaptive.interval 1s", "adaptive.max_window 999ms"],
         );
         refused(|c| c.create_timeout = Duration::ZERO, &["create_timeout", "0"]);
         refused(|c| c.wait_timeout = Some(Duration::ZERO), &["wait_timeout", "0"]);
@@ -403,6 +478,7 @@ mod tests {
             check_after: None,
             check_every_recycles: None,
             check_interval: None,
+            breaker_after: None,
             ..PoolConfig::default()
         };
         assert_eq!(config.validate(), Ok(()));
@@ -434,10 +510,16 @@ mod tests {
         row("max_surge", &c.max_surge.to_string());
         row("max_abandoned", &c.max_abandoned.to_string());
         row("max_overtakes", &c.max_overtakes.to_string());
+        row("breaker_after", &c.breaker_after.unwrap().to_string());
         assert_eq!(c.order, ReuseOrder::Lifo);
         row("order", "LIFO");
         let seconds = |d: Duration| format!("{} s", d.as_secs());
         row("wait_timeout", &seconds(c.wait_timeout.unwrap()));
+        assert_eq!(c.leak_after, None);
+        row("leak_after", "never");
+        row("pressure_interval", &seconds(c.pressure_interval));
+        row("breaker_pause", &seconds(c.breaker_pause));
+        row("breaker_max_pause", &seconds(c.breaker_max_pause));
         row("create_timeout", &seconds(c.create_timeout));
         row("recycle_timeout", &seconds(c.recycle_timeout));
         row("health_check_timeout", &seconds(c.health_check_timeout));
@@ -445,11 +527,14 @@ mod tests {
         row("idle_timeout", &format!("{} min", c.idle_timeout.unwrap().as_secs() / 60));
         row("max_lifetime", &format!("{} h", c.max_lifetime.unwrap().as_secs() / 3600));
         row("lifetime_jitter", &c.lifetime_jitter.to_string());
+        assert_eq!(c.replace_ahead, None);
+        row("replace_ahead", "as `create_timeout`, at most a tenth of `max_lifetime`");
         row("max_uses", &format!("2^{}", c.max_uses.ilog2()));
         row("check_after", &seconds(c.check_after.unwrap()));
         row("check_every_recycles", &c.check_every_recycles.unwrap().to_string());
         row("check_interval", &format!("{} min", c.check_interval.unwrap().as_secs() / 60));
-        assert_eq!(c.hedge_after, None);
+        assert_eq!((c.hedge_after, c.adaptive), (None, None));
         row("hedge_after", "the observed p95 of recycling");
+        row("adaptive", "off");
     }
 }

@@ -187,7 +187,8 @@ pub trait Manager: Send + Sync + 'static {
 
     /// What a resource of `key` costs, in the unit of `max_cost` (bytes of memory, say).
     ///
-    /// Read once when a resource is planned; must be constant for a key and not zero.
+    /// Read once when a resource is planned; must be constant for a key and not zero. A panic in it is
+    /// contained, and ends the acquire with [`CreatePanicked`](crate::AcquireError::CreatePanicked).
     ///
     /// # Default
     ///

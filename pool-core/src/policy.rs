@@ -101,6 +101,8 @@ impl KeyPolicy {
 
     /// The key's options beside those of the pool, within the limits of the pool.
     pub(crate) fn resolve(&self, config: &PoolConfig) -> KeyConfig {
+        let create_timeout = self.create_timeout.unwrap_or(config.create_timeout);
+        let max_lifetime = self.max_lifetime.unwrap_or(config.max_lifetime);
         let max_per_key = self.max_per_key.unwrap_or(config.per_key_limit()).min(config.max_total);
         let max_idle_per_key = self.max_idle_per_key.or(config.max_idle_per_key).unwrap_or(usize::MAX);
         let max_idle_per_key = max_idle_per_key.min(max_per_key).min(config.idle_limit());
@@ -109,12 +111,24 @@ impl KeyPolicy {
             max_idle_per_key,
             min_idle_per_key: self.min_idle_per_key.unwrap_or(config.min_idle_per_key).min(max_idle_per_key),
             max_uses: self.max_uses.unwrap_or(config.max_uses),
-            create_timeout: self.create_timeout.unwrap_or(config.create_timeout),
+            create_timeout,
             idle_timeout: self.idle_timeout.unwrap_or(config.idle_timeout),
-            max_lifetime: self.max_lifetime.unwrap_or(config.max_lifetime),
+            max_lifetime,
+            replace_ahead: replacement_lead(config.replace_ahead, create_timeout, max_lifetime),
             check_interval: self.check_interval.unwrap_or(config.check_interval),
         }
     }
+}
+
+/// How long before its end a resource is replaced; `None`: not at all.
+fn replacement_lead(
+    given: Option<Duration>,
+    create_timeout: Duration,
+    max_lifetime: Option<Duration>,
+) -> Option<Duration> {
+    let tenth = max_lifetime.map_or(Duration::MAX, |lifetime| lifetime / 10);
+    let lead = given.unwrap_or(create_timeout.min(tenth));
+    (lead > Duration::ZERO).then_some(lead)
 }
 
 /// The options in force for one key.
@@ -127,6 +141,7 @@ pub(crate) struct KeyConfig {
     pub(crate) create_timeout: Duration,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_lifetime: Option<Duration>,
+    pub(crate) replace_ahead: Option<Duration>,
     pub(crate) check_interval: Option<Duration>,
 }
 
@@ -216,6 +231,7 @@ mod tests {
             create_timeout: config.create_timeout,
             idle_timeout: None,
             max_lifetime: config.max_lifetime,
+            replace_ahead: Some(config.create_timeout),
             check_interval: config.check_interval,
         };
         assert_eq!(KeyPolicy::new().resolve(&config), expected);

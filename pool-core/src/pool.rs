@@ -20,6 +20,7 @@ use crate::ledger::Gate;
 use crate::manager::Manager;
 use crate::meta::{Meta, Reason, ResourceId};
 use crate::observer::Observer;
+use crate::pressure::{Shed, ShedReport};
 use crate::rt;
 use crate::shared::Shared;
 use crate::snapshot::{CloseReport, KeyInfo, ResourceInfo, Snapshot};
@@ -29,6 +30,13 @@ use crate::warm::WarmReport;
 ///
 /// When the last handle is dropped, the pool is closed: idle resources are destroyed in the
 /// background, leased ones when they come back.
+///
+/// # Fork
+///
+/// A pool belongs to the process that made it. In a child of `fork`, taking, inserting and warming are
+/// refused with an error, and leases and handles that are dropped end nothing. Looking at the pool and
+/// changing it are not for the child: they may block for ever, since a thread of the parent may have held
+/// the lock at the moment of the fork. Make a new pool there.
 ///
 /// # Examples
 ///
@@ -75,6 +83,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     /// - [`AcquireError::Create`], [`CreatePanicked`](AcquireError::CreatePanicked) and
     ///   [`CreateGone`](AcquireError::CreateGone): a creation failed, and this caller was the oldest
     ///   that waited for its key
+    /// - [`AcquireError::CircuitOpen`]: creations for the key keep failing, and none of its resources
+    ///   is left to wait for
     /// - [`AcquireError::TooManyWaiters`]: the queue is full
     /// - [`AcquireError::TooCostly`] and [`AcquireError::Policy`]: this key can never be served
     /// - [`AcquireError::Closed`] and [`AcquireError::Forked`]: this pool is of no more use here
@@ -243,7 +253,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
             counts: inner.counts(),
             cost: inner.ledger.cost(),
             keys: inner.groups.iter().flatten().count(),
+            circuits_open: inner.ledger.circuits_open() as usize,
             stuck: inner.ledger.stuck() as usize,
+            pressure: inner.pressure.as_ref().map(|(cause, _)| Arc::clone(cause)),
             suspended: gate == Gate::Suspended,
             closed: gate == Gate::Closed,
             hedge_after: inner.config.hedge_after.unwrap_or_else(|| inner.recycle_times.p95()),
@@ -258,10 +270,11 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
         infos.into_iter().map(|info| info.with_key(|key| M::Key::clone(&key))).collect()
     }
 
-    /// Every key that has resources or waiters at this moment. O(keys).
+    /// Every key that has resources or waiters at this moment, or creations that failed lately. O(keys).
     pub fn keys(&self) -> Vec<KeyInfo<M::Key>> {
-        let infos: Vec<_> = self.shared.state.lock().key_infos();
-        infos.into_iter().map(|(key, counts)| KeyInfo { key: M::Key::clone(&key), counts }).collect()
+        let now = self.shared.clock.fine();
+        let infos: Vec<_> = self.shared.state.lock().key_infos(now);
+        infos.into_iter().map(|info| info.with_key(|key| M::Key::clone(&key))).collect()
     }
 
     /// The configuration in force.
@@ -272,17 +285,35 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     /// Changes options while the pool runs. What exceeds new limits goes: idle resources now, least
     /// recently used first, leased ones at their return.
     ///
+    /// `change` runs without the lock. If another call has changed the options meanwhile, it runs again on
+    /// what that one left, so that no change is lost.
+    ///
     /// # Errors
     ///
     /// A [`ConfigError`] if the result would contradict itself; then nothing has changed.
-    pub fn resize(&self, change: impl FnOnce(&mut PoolConfig)) -> Result<(), ConfigError> {
-        let mut config = self.config();
-        change(&mut config);
-        config.validate()?;
+    pub fn resize(&self, mut change: impl FnMut(&mut PoolConfig)) -> Result<(), ConfigError> {
+        loop {
+            let before = Arc::clone(&self.shared.state.lock().config);
+            let mut config = PoolConfig::clone(&before);
+            change(&mut config);
+            config.validate()?;
+            if self.put_config_in_force(&before, config) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the options were still those of `before`, and so were replaced.
+    fn put_config_in_force(&self, before: &Arc<PoolConfig>, config: PoolConfig) -> bool {
         let rules = Shared::<M, O, S>::rules(&config, self.shared.check_always);
-        let now = self.shared.clock.fine();
-        self.shared.event(|inner| inner.resize(config, rules, now));
-        Ok(())
+        let (config, now) = (Arc::new(config), self.shared.clock.fine());
+        self.shared.event(|inner| {
+            let unchanged = Arc::ptr_eq(&inner.config, before);
+            if unchanged {
+                inner.resize(config, rules, now);
+            }
+            unchanged
+        })
     }
 
     /// Shows every idle resource to `keep` and destroys those that it does not keep. Runs on the
@@ -321,6 +352,22 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
             Ok(kept) => !kept,
             Err(panic) => std::panic::resume_unwind(panic),
         }
+    }
+
+    /// Destroys idle resources now, least recently used first, and reports what went. What a minimum
+    /// idle keeps stays, because it would be made again at once. O(idle resources).
+    pub fn shed(&self, amount: Shed) -> ShedReport<M::Key> {
+        let now = self.shared.clock.fine();
+        let (resources, cost) = self.shared.event(|inner| {
+            let ids = inner.ledger.to_shed(amount, true);
+            let slots = || ids.iter().filter_map(|id| inner.ledger.find(*id));
+            let infos: Vec<_> = slots().map(|slot| inner.resource_info(slot, now)).collect();
+            let cost = slots().map(|slot| slot.cost).sum();
+            inner.ledger.shed(&ids, now);
+            (infos, cost)
+        });
+        let resources = resources.into_iter().map(|info| info.with_key(|key| M::Key::clone(&key))).collect();
+        ShedReport { resources, cost }
     }
 
     /// Nothing made so far for `key` is used again: idle resources are destroyed now, others when

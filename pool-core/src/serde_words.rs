@@ -163,3 +163,36 @@ pub(crate) mod optional_span {
         from.deserialize_str(Span)
     }
 }
+
+/// A time that follows another option: as in `"1m 30s"`, or `"auto"`.
+pub(crate) mod auto_span {
+    use super::*;
+
+    struct Span;
+
+    impl Visitor<'_> for Span {
+        type Value = Option<Duration>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a time such as \"30s\", or \"auto\"")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Option<Duration>, E> {
+            if text == AUTO {
+                return Ok(None);
+            }
+            humantime_serde::deserialize(serde::de::value::StrDeserializer::<E>::new(text)).map(Some)
+        }
+    }
+
+    pub(crate) fn serialize<S: Serializer>(span: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        match span {
+            None => to.serialize_str(AUTO),
+            Some(span) => humantime_serde::serialize(span, to),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+        from.deserialize_str(Span)
+    }
+}

@@ -30,6 +30,17 @@ impl Time {
         Time(self.0.saturating_add(span.0))
     }
 
+    /// `span` earlier, but not before the beginning; never stays never.
+    #[inline]
+    pub(crate) fn before(self, span: Span) -> Time {
+        if self == Time::NEVER { self } else { Time(self.0.saturating_sub(span.0)) }
+    }
+
+    /// The time in the middle; never where `end` is never.
+    pub(crate) fn half_way_to(self, end: Time) -> Time {
+        if end == Time::NEVER { end } else { Time(self.0 + end.0.saturating_sub(self.0) / 2) }
+    }
+
     /// Whether `span` has passed since `earlier`.
     #[inline]
     pub(crate) fn is_past(self, span: Span, earlier: Time) -> bool {

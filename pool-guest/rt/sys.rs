@@ -91,10 +91,14 @@ pub unsafe fn call(number: usize, a: [usize; 6]) -> Result<usize> {
 
 /// A call whose arguments are plain numbers, or text that the kernel reads.
 macro_rules! plain {
-    ($number:expr $(, $a:expr)*) => {{
+    ($number:expr) => {
+        // SAFETY: no arguments, and no call without any breaks memory safety.
+        unsafe { call($number, [0; 6]) }
+    };
+    ($number:expr $(, $a:expr)+) => {{
         let mut list = [0usize; 6];
         let mut _at = 0;
-        $( list[_at] = $a as usize; _at += 1; )*
+        $( list[_at] = $a as usize; _at += 1; )+
         // SAFETY: numbers cannot break memory safety; pointers come from references that live
         // through the call, and the kernel only reads what they point to.
         unsafe { call($number, list) }

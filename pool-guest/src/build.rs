@@ -176,8 +176,9 @@ fn run(command: &mut Command) {
     let output = command.output().expect("cannot start rustc");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "a guest program did not compile:\n{said}\ncommand: {command:?}");
-    for line in said.lines().filter(|line| line.starts_with("warning")) {
-        println!("cargo::warning=guest: {line}");
+    let lines: Vec<&str> = said.lines().collect();
+    for pair in lines.windows(2).filter(|pair| pair[0].starts_with("warning")) {
+        println!("cargo::warning=guest: {}{}", pair[0], pair[1]);
     }
 }
 

@@ -1,5 +1,5 @@
 //! An engine for the tests: the one that `DOCKER_HOST` names, or a private one that this process
-//! starts (as root, by `engine.sh`) and ends at its exit.
+//! starts (as root, by `engine.sh`) and ends at its exit. `POOLYARD_ENGINE=podman` starts Podman.
 
 #![allow(dead_code)] // Each test program uses its part.
 
@@ -24,10 +24,8 @@ impl Private {
     pub(crate) fn start(name: &str, env: &[(&'static str, &'static str)]) -> Option<Private> {
         host()?;
         if SHARED_DIR.get().is_none() {
-            let test = std::thread::current().name().unwrap_or("a test").to_owned();
-            assert!(!required("docker"), "{test} needs to start an engine; unset DOCKER_HOST");
-            eprintln!("skipped: {test}: it stops its engine, which it may not do to yours");
-            return None;
+            assert!(!required(kind()), "{} needs to start an engine; unset DOCKER_HOST", test_name());
+            return skip("it stops its engine, which it may not do to yours");
         }
         let dir = std::env::temp_dir().join(format!("poolyard-engine-{}-{name}", std::process::id()));
         let engine = Private { dir, env: [env, &[("NETNS", "1")]].concat() };
@@ -49,7 +47,8 @@ impl Private {
     }
 
     pub(crate) fn pid(&self) -> i32 {
-        std::fs::read_to_string(self.dir.join("dockerd.pid")).unwrap().trim().parse().unwrap()
+        let file = self.dir.join(format!("{}.pid", kind()));
+        std::fs::read_to_string(file).unwrap().trim().parse().unwrap()
     }
 }
 
@@ -65,6 +64,7 @@ fn script(action: &str, dir: &std::path::Path, env: &[(&str, &str)]) -> Result<(
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engine.sh");
     let mut command = Command::new("bash");
     command.arg(script).arg(action).arg(dir).envs(env.iter().copied());
+    command.env("ENGINE", kind()).env("OWNER", std::process::id().to_string());
     // Not a pipe: the daemon would hold it open.
     let status = command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).status();
     match status {
@@ -77,9 +77,60 @@ static SHARED: OnceLock<Result<String, String>> = OnceLock::new();
 static SHARED_DIR: OnceLock<PathBuf> = OnceLock::new();
 
 extern "C" fn end_shared() {
-    if let Some(dir) = SHARED_DIR.get() {
-        let _ = script("down", dir, &[]);
+    let Some(dir) = SHARED_DIR.get() else { return };
+    let left = left_behind(&format!("unix://{}/docker.sock", dir.display()));
+    let _ = script("down", dir, &[]);
+    if !left.is_empty() {
+        eprintln!("the tests left this behind:\n{left}");
+        // SAFETY: the process ends here as it would a moment later, with another code.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::_exit(101)
+        }
     }
+}
+
+/// What the engine still has of ours when all tests are over: nothing, after a moment. What no agent
+/// ends with its runtime is left to a sweep, so it is swept here as another process would.
+fn left_behind(host: &str) -> String {
+    let mut left = String::new();
+    for _ in 0..100 {
+        let containers = docker(host, &["ps", "-a", "--format", "container {{.Names}} {{.Command}}"]);
+        let volumes = docker(host, &["volume", "ls", "--format", "volume {{.Name}}"]);
+        let filter =
+            ["network", "ls", "--filter", "label=dev.poolyard.owner", "--format", "network {{.Name}}"];
+        left = [containers, volumes, docker(host, &filter)].join("\n").trim().to_owned();
+        if left.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    left
+}
+
+/// The engine that tests start: `docker` or `podman`.
+pub(crate) fn kind() -> &'static str {
+    static KIND: OnceLock<String> = OnceLock::new();
+    KIND.get_or_init(|| std::env::var("POOLYARD_ENGINE").unwrap_or_else(|_| "docker".into()))
+}
+
+/// What a test of Docker's own ways asks first.
+pub(crate) fn only_docker(why: &str) -> Option<()> {
+    if is_podman() { skip(why) } else { Some(()) }
+}
+
+pub(crate) fn is_podman() -> bool {
+    static PODMAN: OnceLock<bool> = OnceLock::new();
+    *PODMAN.get_or_init(|| host().is_some_and(|host| docker(host, &["version"]).contains("Podman")))
+}
+
+fn test_name() -> String {
+    std::thread::current().name().unwrap_or("a test").to_owned()
+}
+
+fn skip<T>(reason: &str) -> Option<T> {
+    eprintln!("skipped: {}: {reason}", test_name());
+    None
 }
 
 pub(crate) fn is_root() -> bool {
@@ -96,10 +147,12 @@ fn find() -> Result<String, String> {
     if !is_root() {
         return Err("DOCKER_HOST is not set, and only root can start an engine".into());
     }
-    let installed = Command::new("dockerd").arg("--version").output().is_ok_and(|o| o.status.success());
-    if !installed && !required("docker") {
-        return Err("DOCKER_HOST is not set, and dockerd is not installed".into());
+    let program = if kind() == "podman" { "podman" } else { "dockerd" };
+    let installed = Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success());
+    if !installed && !required(kind()) {
+        return Err(format!("DOCKER_HOST is not set, and {program} is not installed"));
     }
+    one_at_a_time().map_err(|e| format!("no lock for an engine: {e}"))?;
     let dir = std::env::temp_dir().join(format!("poolyard-engine-{}", std::process::id()));
     // SAFETY: the function only starts a process and waits for it.
     #[allow(unsafe_code)]
@@ -109,6 +162,20 @@ fn find() -> Result<String, String> {
     let dir = SHARED_DIR.get_or_init(|| dir);
     script("up", dir, &[])?;
     Ok(format!("unix://{}/docker.sock", dir.display()))
+}
+
+/// Engines of two test programs at once would take each other's bridge away. The lock ends with the
+/// process.
+fn one_at_a_time() -> std::io::Result<()> {
+    use std::os::fd::IntoRawFd;
+    let path = std::env::temp_dir().join(format!("poolyard-engine-{}.lock", kind()));
+    let file = std::fs::File::create(path)?.into_raw_fd();
+    // SAFETY: a file descriptor that nobody closes.
+    #[allow(unsafe_code)]
+    match unsafe { libc::flock(file, libc::LOCK_EX) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }
 
 pub(crate) fn required(what: &str) -> bool {
@@ -126,10 +193,8 @@ pub(crate) fn host() -> Option<&'static str> {
     match find_once() {
         Ok(host) => Some(host),
         Err(reason) => {
-            let test = std::thread::current().name().unwrap_or("a test").to_owned();
-            assert!(!required("docker"), "{test} needs an engine: {reason}");
-            eprintln!("skipped: {test}: {reason}");
-            None
+            assert!(!required(kind()), "{} needs an engine: {reason}", test_name());
+            skip(reason)
         }
     }
 }
@@ -160,6 +225,14 @@ pub(crate) fn docker(host: &str, arguments: &[&str]) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     text.trim().to_owned()
+}
+
+/// Ends a container from outside (`kill`, `stop`, `rm -f`). Podman may have removed it before it
+/// answers, and then says that there is none.
+pub(crate) fn end(host: &str, how: &[&str], container: &str) {
+    let arguments = [how, &[container]].concat();
+    let output = Command::new("docker").arg("-H").arg(host).args(&arguments).output().unwrap();
+    assert!(output.status.success() || !exists(host, container), "docker {arguments:?}: {output:?}");
 }
 
 /// Whether the engine still has a container.

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use poolyard_core::{AcquireError, Lease, Pool};
-use poolyard_docker::{DockerManager, ErrorKind};
-use poolyard_exec::{Command, Exec};
+use poolyard_docker::{Check, ContainerSpec, DockerManager, ErrorKind, MIB, Pull, Reset, Wait};
+use poolyard_exec::{Command, Exec, Limit, Verdict};
 
-use crate::engine::{ContainerPool, Private, docker, exists, host, manager, pool_of, sandbox, until};
+use crate::engine::{
+    ContainerPool, IMAGE, Private, docker, end, exists, host, manager, only_docker, pool_of, sandbox, until,
+};
+use crate::proxy::{Proxy, Weather};
+use crate::ready::service;
 
 async fn works(container: &Lease<DockerManager>) -> bool {
     container.exec(&Command::new("/bin/true")).await.is_ok_and(|outcome| outcome.success())
@@ -30,7 +34,7 @@ async fn a_container_killed_or_removed_from_outside_leaves_the_pool_before_anyon
     let pool = pool_of(&manager, 1);
     for action in [&["kill"][..], &["rm", "-f"], &["stop", "-t", "0"]] {
         let id = idle(&pool).await;
-        docker(host, &[action, &[&id]].concat());
+        end(host, action, &id);
         until("the dead container has left the pool", || live(&pool) == 0).await;
         let next = pool.acquire(&sandbox()).await.unwrap();
         assert_ne!(next.id(), id);
@@ -47,9 +51,7 @@ async fn the_user_of_a_container_that_dies_is_told() {
     let lease = pool.acquire(&sandbox()).await.unwrap();
     let command = Command::shell("sleep 1000").env("PATH", "/bin");
     let running = lease.exec(&command);
-    let kill = async {
-        docker(host, &["kill", lease.id()]);
-    };
+    let kill = async { end(host, &["kill"], lease.id()) };
     let (outcome, ()) = tokio::join!(running, kill);
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), poolyard_exec::ErrorKind::ResourceGone);
@@ -82,6 +84,9 @@ fn engine_answers(engine: &Private) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_engine_takes_its_containers_along_and_the_pool_starts_afresh() {
+    if only_docker("containers of Podman do not end with its service").is_none() {
+        return;
+    }
     let Some(engine) = Private::start("stopped", &[]) else { return };
     let pool = pool_of(&engine.manager(), 2);
     let id = idle(&pool).await;
@@ -107,7 +112,7 @@ async fn with_live_restore_containers_serve_without_their_engine_and_their_end_i
     // Docker 20.10 removes containers at its restart that are to be removed at their end, even if
     // they live; other engines keep them.
     if exists(&engine.host(), &id) {
-        docker(&engine.host(), &["rm", "-f", &id]);
+        end(&engine.host(), &["rm", "-f"], &id);
     }
     until("its end is noticed, however it came", || live(&pool) == 0).await;
     assert!(works(&pool.acquire(&sandbox()).await.unwrap()).await);
@@ -148,4 +153,130 @@ async fn a_full_disk_is_named_and_what_runs_goes_on() {
     assert!(works(&lease).await);
     std::fs::remove_file(&filler).unwrap();
     assert!(works(&pool.acquire(&sandbox()).await.unwrap()).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_engine_takes_its_time_and_nothing_else() {
+    let Some(host) = host() else { return };
+    let proxy = Proxy::start(host, "slow");
+    proxy.set(Weather { delay: Duration::from_millis(200), ..Weather::default() });
+    let pool = pool_of(&proxy.manager(), 1);
+    let id = idle(&pool).await;
+    let lease = pool.acquire(&sandbox()).await.unwrap();
+    assert_eq!(lease.id(), id);
+    assert!(works(&lease).await);
+    drop(lease);
+    assert!(pool.close(Duration::from_secs(30)).await.is_clean());
+    assert!(!exists(host, &id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_comes_too_late_is_nobodys_and_is_removed() {
+    let Some(host) = host() else { return };
+    let proxy = Proxy::start(host, "late");
+    let limit = Duration::from_secs(2);
+    let pool = Pool::builder(proxy.manager()).max_total(1).create_timeout(limit).wait_timeout(limit * 10);
+    let pool = pool.build().unwrap();
+    let spec = sandbox().label("test", "late");
+    let made = || docker(host, &["ps", "-aq", "--filter", "label=test=late"]).lines().count();
+    proxy.set(Weather { hold: Some("/containers/create"), ..Weather::default() });
+    let error = pool.acquire(&spec).await.map(drop).unwrap_err();
+    assert!(!matches!(error, AcquireError::Closed), "{error:?}");
+    until("the engine has made it all the same", || made() > 0).await;
+    proxy.set(Weather::default());
+    until("it is removed when the engine's answer comes", || made() == 0).await;
+    assert!(works(&pool.acquire(&spec).await.unwrap()).await);
+}
+
+/// A container whose end only the engine can tell, because no agent is in it.
+fn without_agent() -> ContainerSpec {
+    let keep = Check::new("keep", |_| Box::pin(async { Ok(()) }));
+    service("echo up; exec sleep 1000").without_agent().wait(Wait::log("up")).reset(Reset::Hook(keep))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_stream_that_is_cut_alone_is_opened_again_and_tells_what_was_missed() {
+    let Some(host) = host() else { return };
+    let proxy = Proxy::start(host, "events");
+    let pool = pool_of(&proxy.manager(), 1);
+    let lease = pool.acquire(&without_agent()).await.unwrap();
+    let id = lease.id().to_owned();
+    Lease::release(lease).await.unwrap();
+    proxy.set(Weather { cut: Some("/events"), ..Weather::default() });
+    end(host, &["kill"], &id);
+    until("the container is gone from the engine", || !exists(host, &id)).await;
+    assert_eq!(live(&pool), 1, "nobody could know");
+    proxy.set(Weather::default());
+    until("its end is found out", || live(&pool) == 0).await;
+    let next = pool.acquire(&without_agent()).await.unwrap();
+    end(host, &["kill"], next.id());
+    // And the new stream works like the old one.
+    Lease::gone(&next).await;
+    drop(next);
+    pool.close(Duration::from_secs(30)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_out_of_memory_is_told_and_its_container_serves_on() {
+    let Some(manager) = manager() else { return };
+    let pool = pool_of(&manager, 1);
+    let spec = sandbox().memory(48 * MIB);
+    let lease = pool.acquire(&spec).await.unwrap();
+    let id = lease.id().to_owned();
+    let hungry = Command::new("/bin/dd").args(["if=/dev/zero", "of=/dev/null", "bs=256M", "count=9"]);
+    let outcome = lease.exec(&hungry).await.unwrap();
+    assert_eq!(outcome.verdict, Verdict::Exceeded(Limit::Memory));
+    Lease::release(lease).await.unwrap();
+    let again = pool.acquire(&spec).await.unwrap();
+    assert_eq!(again.id(), id);
+    assert!(works(&again).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_out_of_memory_takes_its_container_along() {
+    let (Some(manager), Some(host)) = (manager(), host()) else { return };
+    let pool = pool_of(&manager, 1);
+    let script = "echo up; until test -e /tmp/go; do sleep 0.05; done; \
+                  exec dd if=/dev/zero of=/dev/null bs=256M count=9";
+    let spec = service(script).memory(48 * MIB).wait(Wait::log("up"));
+    let lease = pool.acquire(&spec).await.unwrap();
+    let id = lease.id().to_owned();
+    lease.write_file("/tmp/go", b"", 0o644).await.unwrap();
+    Lease::gone(&lease).await;
+    assert!(Lease::is_gone(&lease) && lease.is_dead());
+    drop(lease);
+    until("the engine has removed it", || !exists(host, &id)).await;
+    until("the pool has none", || live(&pool) == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_is_removed_is_named_and_what_runs_of_it_goes_on() {
+    let (Some(manager), Some(host)) = (manager(), host()) else { return };
+    docker(host, &["tag", IMAGE, "poolyard-going:1"]);
+    let pool = pool_of(&manager, 2);
+    let spec = ContainerSpec::sandbox("poolyard-going:1").pull(Pull::Never);
+    let lease = pool.acquire(&spec).await.unwrap();
+    docker(host, &["rmi", "poolyard-going:1"]);
+    let error = pool.acquire(&spec).await.map(drop).unwrap_err();
+    assert!(matches!(&error, AcquireError::Create(e) if *e.kind() == ErrorKind::ImageMissing), "{error:?}");
+    assert!(works(&lease).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_engine_without_live_restore_is_used_as_soon_as_it_answers() {
+    if only_docker("containers of Podman do not end with its service").is_none() {
+        return;
+    }
+    let Some(engine) = Private::start("restarted", &[]) else { return };
+    let manager = engine.manager();
+    let pool = pool_of(&manager, 2);
+    let lease = pool.acquire(&sandbox()).await.unwrap();
+    let other = idle(&pool_of(&manager, 1)).await;
+    engine.script("stop");
+    Lease::gone(&lease).await;
+    engine.script("up");
+    drop(lease);
+    let next = pool.acquire(&sandbox()).await.unwrap();
+    assert!(works(&next).await);
+    assert!(!exists(&engine.host(), &other));
 }

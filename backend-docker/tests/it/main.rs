@@ -7,6 +7,7 @@ mod commands;
 mod engine;
 mod failures;
 mod life;
+mod proxy;
 mod ready;
 mod reset;
 mod service;

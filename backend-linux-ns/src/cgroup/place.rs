@@ -158,18 +158,22 @@ fn find_v2(own: &HashMap<String, String>) -> Result<PathBuf, String> {
         }
     }
     Err(format!(
-        "no cgroup is delegated to this process ({} is its own); run as root, or start it with \
-         `systemd-run --user --scope -p Delegate=yes` or in a unit with Delegate=yes and DelegateSubgroup=",
+        "no cgroup is delegated to this process ({} is its own); run as root, or start it in a unit with \
+         Delegate=yes and DelegateSubgroup=, such as that of `systemd-run --user --pipe --wait \
+         -p Delegate=yes -p DelegateSubgroup=main`",
         own.display()
     ))
 }
 
-/// systemd marks what it delegates.
+/// systemd marks what it delegates. The managers of users do not; but a unit of theirs that has subgroups
+/// was delegated, and slices, which are systemd's own, have other names.
 fn is_delegated(dir: &Path) -> bool {
     let mut value = [0u8; 8];
-    ["user.delegate", "trusted.delegate"]
+    let marked = ["user.delegate", "trusted.delegate"]
         .iter()
-        .any(|name| rustix::fs::getxattr(dir, *name, &mut value[..]).is_ok_and(|len| value[..len] == *b"1"))
+        .any(|name| rustix::fs::getxattr(dir, *name, &mut value[..]).is_ok_and(|len| value[..len] == *b"1"));
+    let unit = dir.extension().is_some_and(|kind| kind == "service" || kind == "scope");
+    marked || (unit && rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok())
 }
 
 fn enabled(dir: &Path, controller: &str) -> bool {

@@ -6,12 +6,9 @@ use poolyard_core::{Manager, Reason};
 use poolyard_exec::{Command, ErrorKind, Exec, Limit, Limits, Verdict};
 use poolyard_linux_ns::{LinuxNs, Sandbox, SandboxSpec};
 
-use crate::support::{backend, cgroups_of, context, descendants, eventually, is_running, printed, sandbox};
-
-fn signal(pid: i32, signal: &str) {
-    let sent = std::process::Command::new("kill").arg(signal).arg(pid.to_string()).status();
-    assert!(sent.is_ok_and(|status| status.success()), "{pid} cannot be signalled");
-}
+use crate::support::{
+    backend, cgroups_of, context, descendants, eventually, is_running, printed, sandbox, signal,
+};
 
 /// Keeper, init and runner of an armed sandbox.
 fn parties(sandbox: &Sandbox) -> [(&'static str, i32); 3] {

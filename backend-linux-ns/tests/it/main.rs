@@ -7,7 +7,13 @@
 #![cfg(target_os = "linux")]
 
 mod commands;
+mod hosts;
 mod kills;
 mod limits;
+mod matrix;
+#[path = "../../helper/protocol.rs"]
+#[allow(dead_code, unreachable_pub, reason = "only the messages are of interest here")]
+mod protocol;
 mod recycle;
+mod soak;
 mod support;

@@ -77,6 +77,18 @@ pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Sends a signal that is named as `kill` names it.
+pub(crate) fn signal(pid: i32, signal: &str) {
+    assert!(try_signal(pid, signal), "{pid} cannot be signalled");
+}
+
+/// Sends a signal, and says whether there was somebody to get it.
+pub(crate) fn try_signal(pid: i32, signal: &str) -> bool {
+    let mut kill = std::process::Command::new("kill");
+    let sent = kill.arg(signal).arg(pid.to_string()).stderr(std::process::Stdio::null()).status();
+    sent.is_ok_and(|status| status.success())
+}
+
 pub(crate) fn is_running(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // A zombie has ended.
@@ -113,4 +125,8 @@ pub(crate) fn cgroups_of(pid: u32) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }

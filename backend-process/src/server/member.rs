@@ -5,12 +5,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use parking_lot::Mutex;
 use poolyard_worker::{Scoreboard, word};
-use rustix::process::Signal;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
 
@@ -34,6 +34,8 @@ pub(super) struct Member {
     pub(super) untaken: Mutex<VecDeque<OwnedFd>>,
     /// Connections, or turns to accept, that it has and is not done with.
     pub(super) open: Mutex<usize>,
+    /// It was told to end: what it is handed from now on it would never take. Set and read with `untaken` locked.
+    leaving: AtomicBool,
     accept: Accept,
     slot: ScoreSlot,
 }
@@ -77,16 +79,17 @@ impl Member {
             stderr: Some(errors.read),
             stderr_tail: spec.stderr_tail,
             lines: None,
-            hard_memory: spec.hard_memory,
+            hard_memory: spec.scale(spec.hard_memory),
         };
         fds::set_nonblocking(&ours).map_err(system)?;
         let control = Arc::new(fds::watch(ours).map_err(system)?);
         let child = inner.supervisor.spawn(serial, order).await?;
         let accept = inner.config.accept;
-        let (untaken, open) = Default::default();
+        let (untaken, open, leaving) = Default::default();
         let born = Instant::now();
         let member =
-            Arc::new(Self { child, score, generation, serial, born, control, untaken, open, accept, slot });
+            Self { child, score, generation, serial, born, control, untaken, open, leaving, accept, slot };
+        let member = Arc::new(member);
         member.until_ready(inner.config.boot_timeout).await?;
         tokio::spawn(listen_to(Arc::downgrade(inner), Arc::downgrade(&member), member.control.clone()));
         Ok(member)
@@ -107,10 +110,47 @@ impl Member {
         }
     }
 
+    /// Hands it a connection. Gives it back if the worker cannot take it: it is dead or leaving.
+    pub(super) fn hand_over(&self, connection: OwnedFd) -> Result<(), OwnedFd> {
+        let mut untaken = self.untaken.lock();
+        if self.leaving.load(Ordering::Relaxed) {
+            return Err(connection);
+        }
+        let Ok(copy) = connection.try_clone() else { return Err(connection) };
+        if !self.say(word::CONNECTION, Some(copy)) {
+            return Err(connection);
+        }
+        untaken.push_back(connection);
+        *self.open.lock() += 1;
+        Ok(())
+    }
+
+    /// Tells it that there are connections to accept. False if it will not: it is dead or leaving.
+    pub(super) fn notify(&self) -> bool {
+        let _untaken = self.untaken.lock();
+        let told = !self.leaving.load(Ordering::Relaxed) && self.say(word::ACCEPT, None);
+        *self.open.lock() += usize::from(told);
+        told
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed) || self.child.life.death().is_some()
+    }
+
     /// Says a word, with a descriptor. False if it cannot be said: the worker is dead, or far behind.
-    pub(super) fn say(&self, word: u8, fd: Option<OwnedFd>) -> bool {
+    fn say(&self, word: u8, fd: Option<OwnedFd>) -> bool {
         let fds: Vec<OwnedFd> = fd.into_iter().collect();
         socket::send(self.control.as_fd(), &[word], &fds).is_ok()
+    }
+
+    /// Asks it to end after what it has.
+    fn leave(&self) {
+        let _untaken = self.untaken.lock();
+        self.leaving.store(true, Ordering::Relaxed);
+        match self.accept {
+            Accept::Inherit | Accept::ReusePort => self.child.signal(libc::SIGTERM),
+            Accept::Notify | Accept::Pass => drop(self.say(word::QUIT, None)),
+        }
     }
 
     /// Takes in what it has said and nobody has heard yet. False at the end. When it is dead, this says for
@@ -135,15 +175,15 @@ impl Member {
 
     /// Lets it end after the connection that it serves, for so long; then kills it.
     pub(super) async fn drain(self: Arc<Self>, patience: Duration) {
-        match self.accept {
-            Accept::Inherit | Accept::ReusePort => self.child.signal(Signal::TERM),
-            Accept::Notify | Accept::Pass => drop(self.say(word::QUIT, None)),
-        }
+        self.leave();
         if tokio::time::timeout(patience, self.child.life.died()).await.is_err() {
             self.child.kill(Kill::Stuck);
         }
         self.child.life.buried().await;
-        let _ = self.slot.index;
+        // What it was handed and has not taken is another's.
+        if let Some(inner) = self.slot.inner.upgrade() {
+            pass::requeue(&inner, &self);
+        }
     }
 }
 

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use poolyard_worker::{Activity, Arena, SCORE_SLOT};
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::error::{Error, Stage};
 use crate::exit::Death;
-use crate::memory;
+use crate::memory::Scale;
 use crate::spec::WorkerSpec;
 use crate::supervisor::Supervisor;
 use crate::sys::fds;
@@ -48,7 +48,8 @@ pub enum Accept {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerConfig {
-    /// How many workers there are at least. Default: one per processor.
+    /// How many workers there are at least; with none, the first one is started when somebody connects.
+    /// Default: one per processor.
     pub min_workers: usize,
     /// How many there may be while all are busy. Default: as many as at least.
     pub max_workers: usize,
@@ -60,6 +61,8 @@ pub struct ServerConfig {
     pub boot_timeout: Duration,
     /// How long a worker that is to end may take for the connection that it serves. Default: 30 s.
     pub drain_timeout: Duration,
+    /// How long more workers than needed are kept. Default: 5 s.
+    pub calm: Duration,
     /// How many connections the master holds for busy workers with [`Accept::Pass`], beyond which they
     /// wait in the kernel. Default: 1024.
     pub max_held: usize,
@@ -75,6 +78,7 @@ impl Default for ServerConfig {
             max_unavailable: 1,
             boot_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
+            calm: Duration::from_secs(5),
             max_held: 1024,
         }
     }
@@ -85,6 +89,13 @@ impl ServerConfig {
     pub fn workers(workers: usize) -> Self {
         let workers = workers.max(1);
         Self { min_workers: workers, max_workers: workers, ..Self::default() }
+    }
+
+    /// No worker while nobody connects, and up to so many while all are busy. Not with
+    /// [`Accept::ReusePort`], whose listeners are the workers' own.
+    pub fn on_demand(workers: usize) -> Self {
+        let workers = workers.max(1);
+        Self { min_workers: 0, max_workers: workers, ..Self::default() }
     }
 
     /// How connections come to workers.
@@ -109,6 +120,7 @@ impl ServerConfig {
 pub struct PreforkServer {
     inner: Arc<Inner>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    conductor: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Inner {
@@ -119,7 +131,8 @@ struct Inner {
     scores: Arc<Arena>,
     /// What workers are, and which generation that is.
     spec: Mutex<(WorkerSpec, u64)>,
-    rolled: Notify,
+    /// Told when `spec` or the number of workers that are wanted has changed.
+    changed: Notify,
     replaced: Notify,
     replacements: Semaphore,
     places: Mutex<Places>,
@@ -131,6 +144,8 @@ struct Inner {
 struct Places {
     /// The worker of each slot.
     members: Vec<Option<Arc<Member>>>,
+    /// Those that have left their slots and not ended yet: serial number and generation.
+    leaving: Vec<(u64, u64)>,
     /// Which parts of the scoreboard are in use.
     scores: Vec<bool>,
     deaths: Vec<Death>,
@@ -189,11 +204,16 @@ impl PreforkServer {
     }
 
     fn start(listen: Listen, spec: WorkerSpec, config: ServerConfig) -> Result<Self, Error> {
+        if config.min_workers == 0 && config.accept == Accept::ReusePort {
+            let why = "workers with a listener each cannot be started by a connection; use another `Accept`";
+            return Err(Error::system(Stage::Listen, io::Error::other(why)));
+        }
         // A worker and its replacement are there at the same time.
         let slots = config.max_workers.max(1) * 2 + 2;
         let (page, scores) = scoreboard(slots).map_err(|e| Error::system(Stage::Listen, e))?;
         let places = Places {
             members: vec![None; config.max_workers],
+            leaving: Vec::new(),
             scores: vec![false; slots],
             deaths: Vec::new(),
             wanted: config.min_workers,
@@ -205,7 +225,7 @@ impl PreforkServer {
             page,
             scores,
             spec: Mutex::new((spec, 1)),
-            rolled: Notify::new(),
+            changed: Notify::new(),
             replaced: Notify::new(),
             places: Mutex::new(places),
             stopping: watch::Sender::new(false),
@@ -215,10 +235,8 @@ impl PreforkServer {
         let mut tasks: Vec<_> =
             (0..inner.config.max_workers).map(|slot| tokio::spawn(keep(inner.clone(), slot))).collect();
         tasks.push(tokio::spawn(watch_load(inner.clone())));
-        if let Some(conductor) = pass::conductor(inner.clone()) {
-            tasks.push(tokio::spawn(conductor));
-        }
-        Ok(Self { inner, tasks: Mutex::new(tasks) })
+        let conductor = Mutex::new(Some(tokio::spawn(pass::conduct(inner.clone()))));
+        Ok(Self { inner, tasks: Mutex::new(tasks), conductor })
     }
 
     /// The TCP address that it listens on.
@@ -243,16 +261,22 @@ impl PreforkServer {
     }
 
     /// Replaces all workers by workers of `spec`, each only after its successor is ready. Returns when all are
-    /// replaced; if new ones do not come up, the old ones go on working and this does not return.
+    /// replaced and no older one is left, which takes up to [`drain_timeout`](ServerConfig::drain_timeout);
+    /// if new ones do not come up, the old ones go on working and this does not return. Dropping the future
+    /// does not stop the replacement.
     pub async fn roll(&self, spec: WorkerSpec) {
         let generation = {
             let mut current = self.inner.spec.lock();
             *current = (spec, current.1 + 1);
             current.1
         };
-        self.inner.rolled.notify_waiters();
-        self.when(|places| places.members.iter().flatten().all(|member| member.generation >= generation))
-            .await;
+        self.inner.changed.notify_waiters();
+        self.when(|places| {
+            let wanted = &places.members[..places.wanted];
+            wanted.iter().all(|member| member.as_ref().is_some_and(|m| m.generation >= generation))
+                && places.leaving.iter().all(|(_, leaving)| *leaving >= generation)
+        })
+        .await;
     }
 
     /// What all workers do, without disturbing them.
@@ -273,8 +297,15 @@ impl PreforkServer {
     }
 
     /// Has every worker end after the connection that it serves, and waits for that. What is still in the
-    /// listener's queue then is refused.
+    /// listener's queue then is refused; what the master has accepted is served.
     pub async fn stop(&self) {
+        let conductor = self.conductor.lock().take();
+        if let Some(conductor) = conductor {
+            conductor.abort();
+            let _ = conductor.await;
+        }
+        let handed_over = pass::all_handed_over(&self.inner);
+        let _ = tokio::time::timeout(self.inner.config.drain_timeout, handed_over).await;
         self.inner.stopping.send_replace(true);
         let tasks = std::mem::take(&mut *self.tasks.lock());
         for task in tasks {
@@ -285,7 +316,7 @@ impl PreforkServer {
 
 impl Drop for PreforkServer {
     fn drop(&mut self) {
-        self.tasks.lock().iter().for_each(JoinHandle::abort);
+        self.conductor.lock().iter().chain(self.tasks.lock().iter()).for_each(JoinHandle::abort);
         // Whoever still holds a member is one of the tasks, which end now. Dropped after the lock is released,
         // since a member gives its place on the scoreboard back.
         let members = std::mem::take(&mut self.inner.places.lock().members);
@@ -308,11 +339,18 @@ async fn keep(inner: Arc<Inner>, slot: usize) {
     let mut stopping = inner.stopping.subscribe();
     let mut old: Option<Arc<Member>> = None;
     let mut pause = PAUSE.0;
-    let mut drains = Vec::new();
+    // Dropped with this task, which kills those that are still there.
+    let mut drains = JoinSet::new();
     while !*stopping.borrow() {
+        // One that waits for its replacement may die meanwhile.
+        let dead = old.take_if(|old| old.child.life.death().is_some());
+        if let Some((member, death)) = dead.and_then(|old| old.child.life.death().map(|death| (old, death))) {
+            inner.buried(slot, &member, death);
+        }
         if !inner.is_wanted(slot) {
-            drains.extend(inner.retire(slot, old.take()));
-            inner.wait_until_wanted(slot, &mut stopping).await;
+            old = None;
+            inner.retire(slot, &mut drains);
+            inner.wait_until_wanted(slot, &stopping).await;
             continue;
         }
         let turn = if old.is_some() { inner.replacements.acquire().await.ok() } else { None };
@@ -326,11 +364,11 @@ async fn keep(inner: Arc<Inner>, slot: usize) {
                 continue;
             }
         };
-        inner.install(slot, member.clone());
-        drains.extend(old.take().map(|old| tokio::spawn(old.drain(inner.config.drain_timeout))));
+        old = None;
+        inner.install(slot, member.clone(), &mut drains);
         drop(turn);
-        let limits = Limits::new(&spec, member.serial);
-        match inner.outcome(slot, &member, &limits, &mut stopping).await {
+        let mut limits = Limits::new(&spec, member.serial);
+        match inner.outcome(slot, &member, &mut limits, &mut stopping).await {
             Outcome::Died(death) => {
                 inner.buried(slot, &member, death);
                 if member.born.elapsed() < YOUNG {
@@ -342,12 +380,10 @@ async fn keep(inner: Arc<Inner>, slot: usize) {
             }
             Outcome::Replace => old = Some(member),
         }
-        drains.retain(|drain| !drain.is_finished());
+        while drains.try_join_next().is_some() {}
     }
-    drains.extend(inner.retire(slot, old));
-    for drain in drains {
-        let _ = drain.await;
-    }
+    inner.retire(slot, &mut drains);
+    while drains.join_next().await.is_some() {}
 }
 
 async fn wait_or_stop(pause: Duration, stopping: &mut watch::Receiver<bool>) {
@@ -363,7 +399,7 @@ enum Outcome {
 struct Limits {
     connections: Option<u64>,
     age: Option<Duration>,
-    memory: Option<u64>,
+    memory: Option<Scale>,
 }
 
 impl Limits {
@@ -372,16 +408,14 @@ impl Limits {
         Self {
             connections: spec.max_calls.map(|calls| calls - (calls as f64 * part) as u64),
             age: spec.max_age.map(|age| age.mul_f64(1.0 - part)),
-            memory: spec.soft_memory,
+            memory: spec.scale(spec.soft_memory),
         }
     }
 
-    fn reached(&self, member: &Member) -> bool {
+    fn reached(&mut self, member: &Member) -> bool {
         self.connections.is_some_and(|max| member.score.calls() >= max)
             || self.age.is_some_and(|max| member.born.elapsed() >= max)
-            || self
-                .memory
-                .is_some_and(|max| memory::resident(member.child.life.pid).is_some_and(|bytes| bytes > max))
+            || self.memory.as_mut().is_some_and(|scale| scale.exceeded(member.child.life.pid))
     }
 }
 
@@ -390,23 +424,45 @@ impl Inner {
         slot < self.places.lock().wanted
     }
 
-    async fn wait_until_wanted(&self, slot: usize, stopping: &mut watch::Receiver<bool>) {
-        while !self.is_wanted(slot) && !*stopping.borrow() {
-            wait_or_stop(TICK, stopping).await;
+    async fn wait_until_wanted(&self, slot: usize, stopping: &watch::Receiver<bool>) {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.is_wanted(slot) || *stopping.borrow() {
+                return;
+            }
+            let _ = tokio::time::timeout(TICK, changed).await;
         }
     }
 
-    fn install(self: &Arc<Self>, slot: usize, member: Arc<Member>) {
-        let before = self.places.lock().members.get_mut(slot).and_then(|place| place.replace(member));
-        drop(before);
+    fn install(self: &Arc<Self>, slot: usize, member: Arc<Member>, drains: &mut JoinSet<()>) {
+        self.let_go(slot, Some(member), drains);
         self.replaced.notify_waiters();
         pass::pump(self);
     }
 
-    fn retire(&self, slot: usize, old: Option<Arc<Member>>) -> Option<JoinHandle<()>> {
-        let current = self.places.lock().members.get_mut(slot).and_then(Option::take);
-        let member = current.or(old)?;
-        Some(tokio::spawn(member.drain(self.config.drain_timeout)))
+    fn retire(self: &Arc<Self>, slot: usize, drains: &mut JoinSet<()>) {
+        self.let_go(slot, None, drains);
+    }
+
+    /// Puts a worker or none into a slot, and lets the one before end.
+    fn let_go(self: &Arc<Self>, slot: usize, next: Option<Arc<Member>>, drains: &mut JoinSet<()>) {
+        let before = {
+            let mut places = self.places.lock();
+            let before = std::mem::replace(&mut places.members[slot], next);
+            places.leaving.extend(before.iter().map(|member| (member.serial, member.generation)));
+            before
+        };
+        if let Some(member) = before {
+            drains.spawn(self.clone().see_off(member));
+        }
+    }
+
+    async fn see_off(self: Arc<Self>, member: Arc<Member>) {
+        let serial = member.serial;
+        member.drain(self.config.drain_timeout).await;
+        self.places.lock().leaving.retain(|(leaving, _)| *leaving != serial);
+        self.replaced.notify_waiters();
     }
 
     fn buried(self: &Arc<Self>, slot: usize, member: &Arc<Member>, death: Death) {
@@ -432,7 +488,7 @@ impl Inner {
         &self,
         slot: usize,
         member: &Member,
-        limits: &Limits,
+        limits: &mut Limits,
         stopping: &mut watch::Receiver<bool>,
     ) -> Outcome {
         let mut died = pin!(member.child.life.died());
@@ -441,7 +497,7 @@ impl Inner {
             if rolled || *stopping.borrow() || !self.is_wanted(slot) || limits.reached(member) {
                 return Outcome::Replace;
             }
-            let mut news = pin!(self.rolled.notified());
+            let mut news = pin!(self.changed.notified());
             let mut stop = pin!(stopping.changed());
             let tick = tokio::time::timeout(
                 TICK,
@@ -461,29 +517,46 @@ impl Inner {
     }
 }
 
-/// How long more workers than needed are kept.
-const CALM: Duration = Duration::from_secs(5);
-
 /// More workers while all are busy, fewer when half of them have been idle for a while.
 async fn watch_load(inner: Arc<Inner>) {
     let (min, max) = (inner.config.min_workers, inner.config.max_workers);
     let mut stopping = inner.stopping.subscribe();
-    let mut calm_since = Instant::now();
+    let mut busy_at = Instant::now();
     while min < max && !*stopping.borrow() {
+        if inner.places.lock().wanted == 0 {
+            let somebody = pass::wanted(&inner);
+            // Looks up now and then to see whether this is over.
+            if !matches!(tokio::time::timeout(TICK, somebody).await, Ok(Ok(()))) {
+                continue;
+            }
+            busy_at = Instant::now();
+            inner.want(1);
+        }
         wait_or_stop(TICK, &mut stopping).await;
-        let mut places = inner.places.lock();
+        let (wanted, there, idle) = inner.count();
+        if idle * 2 < there.max(1) {
+            busy_at = Instant::now();
+        }
+        if idle == 0 && there >= wanted && wanted < max {
+            inner.want(wanted + 1);
+        } else if wanted > min && busy_at.elapsed() >= inner.config.calm {
+            inner.want(wanted - 1);
+            busy_at = Instant::now();
+        }
+    }
+}
+
+impl Inner {
+    /// How many workers are wanted, are there, and are idle.
+    fn count(&self) -> (usize, usize, usize) {
+        let places = self.places.lock();
         let members = places.members.iter().flatten();
         let idle = members.clone().filter(|member| member.score.activity() == Activity::Idle).count();
-        let there = members.count();
-        if idle > 0 && idle * 2 < there.max(1) {
-            calm_since = Instant::now();
-        }
-        if idle == 0 && there >= places.wanted && places.wanted < max {
-            places.wanted += 1;
-            calm_since = Instant::now();
-        } else if places.wanted > min && calm_since.elapsed() >= CALM {
-            places.wanted -= 1;
-            calm_since = Instant::now();
-        }
+        (places.wanted, members.count(), idle)
+    }
+
+    fn want(&self, workers: usize) {
+        self.places.lock().wanted = workers;
+        self.changed.notify_waiters();
     }
 }

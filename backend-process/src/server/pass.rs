@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use nix::sys::socket::{SockFlag, accept4};
 use parking_lot::Mutex;
-use poolyard_worker::word;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
@@ -28,30 +27,39 @@ pub(super) struct Pass {
     room: Notify,
 }
 
-/// What the master does while the server runs; `None` where workers accept by themselves.
-pub(super) fn conductor(inner: Arc<Inner>) -> Option<impl Future<Output = ()> + Send> {
-    let accept = inner.config.accept;
-    matches!(accept, Accept::Pass | Accept::Notify).then(|| async move {
-        let mut stopping = inner.stopping.subscribe();
-        let work = async {
-            let result = match accept {
-                Accept::Pass => accept_all(&inner).await,
-                _ => notify_all(&inner).await,
-            };
-            if let Err(error) = result {
-                tracing::error!(%error, "poolyard: the server accepts no more");
-            }
-            std::future::pending::<()>().await;
-        };
-        let mut work = std::pin::pin!(work);
-        let mut stop = std::pin::pin!(stopping.wait_for(|stop| *stop));
-        std::future::poll_fn(|cx| {
-            use std::task::Poll;
-            let _ = work.as_mut().poll(cx);
-            if stop.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    })
+/// What the master does while the server accepts, where workers do not accept by themselves.
+pub(super) async fn conduct(inner: Arc<Inner>) {
+    let result = match inner.config.accept {
+        Accept::Pass => accept_all(&inner).await,
+        Accept::Notify => notify_all(&inner).await,
+        Accept::Inherit | Accept::ReusePort => return,
+    };
+    if let Err(error) = result {
+        tracing::error!(%error, "poolyard: the server accepts no more");
+    }
+}
+
+/// Waits until every connection that was accepted has a worker, once no more are accepted.
+pub(super) async fn all_handed_over(inner: &Inner) {
+    while !inner.pass.held.lock().is_empty() {
+        inner.pass.room.notified().await;
+    }
+}
+
+/// Waits until somebody wants to connect.
+pub(super) async fn wanted(inner: &Inner) -> io::Result<()> {
+    if inner.config.accept != Accept::Pass {
+        return watched(inner)?.readable().await.map(drop);
+    }
+    // Those have been accepted already.
+    loop {
+        let mut changed = std::pin::pin!(inner.changed.notified());
+        changed.as_mut().enable();
+        if !inner.pass.held.lock().is_empty() {
+            return Ok(());
+        }
+        changed.await;
+    }
 }
 
 fn watched(inner: &Inner) -> io::Result<AsyncFd<TcpListener>> {
@@ -69,6 +77,9 @@ async fn accept_all(inner: &Arc<Inner>) -> io::Result<()> {
         match accept(listener.get_ref().as_raw_fd()) {
             Ok(connection) => {
                 inner.pass.held.lock().push_back(connection);
+                if inner.config.min_workers == 0 {
+                    inner.changed.notify_waiters();
+                }
                 pump(inner);
             }
             Err(nix::Error::EAGAIN) => ready.clear_ready(),
@@ -98,10 +109,11 @@ async fn notify_all(inner: &Arc<Inner>) -> io::Result<()> {
 }
 
 fn notify_one(inner: &Inner) {
-    let Some(member) = least_busy(inner, usize::MAX) else { return };
-    *member.open.lock() += 1;
-    if !member.say(word::ACCEPT, None) {
-        *member.open.lock() -= 1;
+    // One that leaves between the look and the word is seen to leave by the next look.
+    while let Some(member) = least_busy(inner, usize::MAX) {
+        if member.notify() || !member.is_leaving() {
+            return;
+        }
     }
 }
 
@@ -128,16 +140,15 @@ fn hand_over_one(inner: &Inner) -> bool {
     // Held until the worker has it in its list, so that no two threads reorder them.
     let mut held = inner.pass.held.lock();
     let Some(connection) = held.pop_front() else { return false };
-    let mut untaken = member.untaken.lock();
-    let sent = connection.try_clone().is_ok_and(|copy| member.say(word::CONNECTION, Some(copy)));
-    if sent {
-        untaken.push_back(connection);
-        *member.open.lock() += 1;
-        inner.pass.room.notify_one();
-    } else {
-        held.push_front(connection);
+    match member.hand_over(connection) {
+        Ok(()) => inner.pass.room.notify_one(),
+        Err(connection) => {
+            held.push_front(connection);
+            // The next look does not see one that leaves; otherwise the system is short of something.
+            return member.is_leaving();
+        }
     }
-    sent
+    true
 }
 
 /// Gives back what a dead worker had not taken.
@@ -155,7 +166,7 @@ pub(super) fn requeue(inner: &Arc<Inner>, member: &Member) {
 
 fn least_busy(inner: &Inner, room: usize) -> Option<Arc<Member>> {
     let places = inner.places.lock();
-    let living = places.members.iter().flatten().filter(|member| member.child.life.death().is_none());
+    let living = places.members.iter().flatten().filter(|member| !member.is_leaving());
     let open = |member: &&Arc<Member>| *member.open.lock();
     living.filter(|member| open(member) < room).min_by_key(open).cloned()
 }

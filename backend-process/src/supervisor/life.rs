@@ -127,9 +127,11 @@ impl Child {
 }
 
 impl Child {
-    /// Sends a signal to the process alone.
-    pub(crate) fn signal(&self, signal: Signal) {
-        self.life.with_pidfd(|pidfd| wait::signal(pidfd, signal));
+    /// Sends a signal to the process alone. Numbers that are no signal are not sent.
+    pub(crate) fn signal(&self, signal: i32) {
+        if let Some(signal) = Signal::from_named_raw(signal) {
+            self.life.with_pidfd(|pidfd| wait::signal(pidfd, signal));
+        }
     }
 }
 

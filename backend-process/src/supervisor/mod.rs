@@ -15,7 +15,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use parking_lot::Mutex;
@@ -25,6 +24,7 @@ pub(crate) use life::{Child, Life};
 pub(crate) use thread::mark;
 
 use crate::error::{Error, ErrorKind, Stage};
+use crate::memory::Scale;
 use crate::spec::Spawner;
 use crate::sys::spawn::Image;
 
@@ -43,7 +43,7 @@ pub(crate) struct Order {
     pub(crate) stderr: Option<OwnedFd>,
     pub(crate) stderr_tail: usize,
     pub(crate) lines: Option<LineSink>,
-    pub(crate) hard_memory: Option<u64>,
+    pub(crate) hard_memory: Option<Scale>,
 }
 
 enum Request {
@@ -115,6 +115,3 @@ impl fmt::Debug for Supervisor {
         f.write_str("Supervisor")
     }
 }
-
-/// How often memory is looked at, for workers with a hard limit.
-const MEMORY_TICK: Duration = Duration::from_millis(100);

@@ -11,10 +11,10 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use tokio::sync::oneshot;
 
-use super::{Child, Handle, Life, LineSink, MEMORY_TICK, Order, Request, Shared, Supervisor, tree};
+use super::{Child, Handle, Life, LineSink, Order, Request, Shared, Supervisor, tree};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::exit::{Exit, Kill};
-use crate::memory;
+use crate::memory::{self, Scale};
 use crate::spec::Spawner;
 use crate::sys::{fds, spawn, wait};
 use crate::zygote::host::{Link, News};
@@ -36,7 +36,7 @@ struct Pending {
     stderr: Option<OwnedFd>,
     stderr_tail: usize,
     lines: Option<LineSink>,
-    hard_memory: Option<u64>,
+    hard_memory: Option<Scale>,
     reply: Reply,
 }
 
@@ -44,7 +44,7 @@ struct Pending {
 struct Entry {
     life: Arc<Life>,
     stderr: Option<Stderr>,
-    hard_memory: Option<u64>,
+    hard_memory: Option<Scale>,
     /// Our own child; otherwise the zygote's.
     own: bool,
     /// Everything that it had started was found through it and killed.
@@ -177,7 +177,7 @@ impl Thread {
             return;
         }
         if hard_memory.is_some() && self.next_tick.is_none() {
-            self.next_tick = Some(Instant::now() + MEMORY_TICK);
+            self.next_tick = Some(Instant::now() + memory::EVERY);
         }
         let entry = Entry { life: life.clone(), stderr, hard_memory, own, swept: false };
         self.entries.insert(token, entry);
@@ -248,14 +248,14 @@ impl Thread {
         }
         let mut limited = false;
         for entry in self.entries.values_mut() {
-            let Some(limit) = entry.hard_memory else { continue };
+            let Some(scale) = &mut entry.hard_memory else { continue };
             limited = true;
-            if memory::resident(entry.life.pid).is_some_and(|bytes| bytes > limit) {
+            if scale.exceeded(entry.life.pid) {
                 entry.life.blame(Kill::Memory);
                 entry.kill();
             }
         }
-        self.next_tick = limited.then(|| Instant::now() + MEMORY_TICK);
+        self.next_tick = limited.then(|| Instant::now() + memory::EVERY);
     }
 
     fn supervisor(&self) -> Option<Supervisor> {

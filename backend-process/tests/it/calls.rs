@@ -114,6 +114,22 @@ async fn a_deadline_ends_the_wait_and_the_worker_is_given_to_nobody() {
 }
 
 #[tokio::test]
+async fn a_worker_is_warned_before_its_deadline_and_stays_usable_if_it_gives_up() {
+    let bench = Bench::new();
+    for (way, spec) in ways() {
+        let mut worker = bench.worker(spec.clone()).await;
+        worker.call(b"block", soon()).await.expect(way);
+        let warned = soon().signal_after(Duration::from_millis(20), libc::SIGUSR1);
+        assert_eq!(worker.call(b"await_signal", warned).await.expect(way), b"SIGUSR1");
+        assert_eq!(worker.call(b"x", warned).await.expect(way), b"x");
+        assert_eq!(verdict(&bench, &spec, &mut worker), Reuse::Now, "{way}");
+        let both = Deadline::after(Duration::from_millis(50)).signal_after(Duration::ZERO, libc::SIGUSR1);
+        let error = worker.call(b"hang", both).await.expect_err("a deadline");
+        assert_eq!(*error.cause(), Cause::Deadline, "{way}: a warning is no excuse");
+    }
+}
+
+#[tokio::test]
 async fn a_dropped_call_or_stream_leaves_a_worker_that_nobody_gets() {
     let bench = Bench::new();
     let spec = role("frames");

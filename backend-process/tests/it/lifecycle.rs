@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use poolyard_core::{Manager, Reason, Reuse};
-use poolyard_process::{ErrorKind, Exit, Kill, OnReturn, Spawner, Stage, Worker, WorkerSpec};
+use poolyard_process::{Deadline, ErrorKind, Exit, Kill, OnReturn, Spawner, Stage, Worker, WorkerSpec};
 
 use crate::calls::verdict;
 use crate::support::{Bench, eventually, exists, gone, is_alive, key, role, soon, text, ways};
@@ -111,6 +111,29 @@ fn descendants(pid: i32) -> Vec<i32> {
     let children = std::fs::read_to_string(path).unwrap_or_default();
     let children: Vec<i32> = children.split_whitespace().filter_map(|n| n.parse().ok()).collect();
     children.iter().flat_map(|child| [vec![*child], descendants(*child)].concat()).collect()
+}
+
+#[tokio::test]
+async fn a_worker_that_is_to_end_in_a_call_gets_its_signal_and_time_to_heed_it() {
+    let bench = Bench::new();
+    let spec = role("frames").stop_signal(libc::SIGTERM).stop_grace(Duration::from_secs(5));
+    let halfway = async |what: &[u8]| {
+        let mut worker = bench.worker(spec.clone()).await;
+        worker.call(b"block", soon()).await.expect("an answer");
+        let late = Deadline::after(Duration::from_millis(20));
+        worker.call(what, late).await.expect_err("a deadline");
+        worker
+    };
+    let mut worker = halfway(b"await_signal_and_exit").await;
+    bench.manager.destroy(&key(&spec), &mut worker, Reason::Broken, &bench.context()).await;
+    assert_eq!(worker.death().expect("dead").exit, Exit::Code(libc::SIGTERM));
+    // One that does not heed it, and one that is given no time for it, are killed.
+    for spec in [spec.clone().stop_grace(Duration::from_millis(20)), spec.clone().stop_grace(Duration::ZERO)]
+    {
+        let mut worker = halfway(b"hang").await;
+        bench.manager.destroy(&key(&spec), &mut worker, Reason::Broken, &bench.context()).await;
+        assert_eq!(worker.death().expect("dead").exit, Exit::Signal(libc::SIGKILL));
+    }
 }
 
 #[tokio::test]
@@ -351,29 +374,4 @@ async fn nothing_survives_a_kill_of_the_host() {
 fn is_puppet(pid: i32) -> bool {
     let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     exe == std::env::current_exe().expect("an exe")
-}
-
-#[tokio::test]
-async fn churn_leaves_descriptors_processes_and_zombies_as_they_were() {
-    let rounds: usize = std::env::var("POOLYARD_CHURN").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
-    let bench = Bench::new();
-    for (way, spec) in ways() {
-        let spec = spec.stop_grace(Duration::ZERO);
-        let key = key(&spec);
-        let round = async || {
-            let mut worker = bench.worker(spec.clone()).await;
-            assert_eq!(worker.call(b"x", soon()).await.expect(way), b"x");
-            bench.manager.destroy(&key, &mut worker, Reason::MaxUses, &bench.context()).await;
-            worker.pid()
-        };
-        round().await;
-        let before = crate::attributes::census();
-        let mut last = 0;
-        for _ in 0..rounds {
-            last = round().await;
-        }
-        let after = crate::attributes::census();
-        assert!(after < before + rounds / 4 + 40, "{way}: {before} descriptors before, {after} after");
-        assert!(!exists(last), "{way}");
-    }
 }

@@ -8,6 +8,7 @@ mod support;
 mod attributes;
 mod calls;
 mod dispatch;
+mod http;
 mod kill_matrix;
 mod lifecycle;
 mod pool;
@@ -20,7 +21,7 @@ mod server;
 static DIVERT: extern "C" fn() = {
     extern "C" fn divert() {
         let role = std::env::var(puppet::ROLE).ok();
-        if let Some(name) = role.as_deref().filter(|name| *name != "doomed_host") {
+        if let Some(name) = role.as_deref().filter(|name| !name.ends_with("_host")) {
             std::process::exit(puppet::play(name));
         }
         poolyard_process::init(|zygote| {

@@ -74,7 +74,7 @@ async fn a_bazel_worker_that_answers_the_request_before_is_found_out() {
 }
 
 /// Skips by name what is not installed, unless it is required.
-fn installed(name: &str, program: &str) -> bool {
+pub(crate) fn installed(name: &str, program: &str) -> bool {
     let found = std::process::Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
     let found = found.is_ok_and(|output| output.status.success());
     let required = std::env::var("POOLYARD_REQUIRE").unwrap_or_default();

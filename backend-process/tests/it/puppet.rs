@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use nix::sys::signal::{SigSet, Signal};
 use poolyard_process::worker::{Call, Server, Worker};
 
 /// Says which worker this program is to be.
@@ -24,6 +25,7 @@ pub(crate) fn play(role: &str) -> i32 {
             3
         }
         "doomed_host" => crate::lifecycle::doomed_host(),
+        "activated_host" => crate::server::activated_host(),
         "never_ready" => forever(),
         "server" => i32::from(server().is_err()),
         "json" => json_lines(),
@@ -45,6 +47,9 @@ pub(crate) fn server() -> io::Result<()> {
     use std::io::{BufRead, BufReader};
     use std::net::TcpStream;
     let version = std::env::var("VERSION").unwrap_or_default();
+    if std::env::var_os("HTTP").is_some() {
+        return http();
+    }
     Server::connect()?.serve(|connection| {
         let mut stream = TcpStream::from(connection);
         let mut line = String::new();
@@ -59,6 +64,24 @@ pub(crate) fn server() -> io::Result<()> {
             _ => {}
         }
         let _ = write!(stream, "{} {version}", std::process::id());
+    })
+}
+
+/// Answers one request of HTTP on each connection.
+fn http() -> io::Result<()> {
+    use std::io::Read;
+    use std::net::TcpStream;
+    Server::connect()?.serve(|connection| {
+        let mut stream = TcpStream::from(connection);
+        let (mut request, mut piece) = (Vec::new(), [0; 4096]);
+        while !request.ends_with(b"\r\n\r\n") {
+            match stream.read(&mut piece) {
+                Ok(count) if count > 0 => request.extend_from_slice(&piece[..count]),
+                _ => return,
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
     })
 }
 
@@ -127,9 +150,17 @@ fn obey(call: &mut Call<'_>, secret: &mut String) -> Result<Vec<u8>, String> {
             Ok(Vec::new())
         }
         "hang" => forever(),
+        "block" => signals().thread_block().map(|()| Vec::new()).map_err(|e| e.to_string()),
+        "await_signal" => signals().wait().map(|signal| signal.as_str().into()).map_err(|e| e.to_string()),
+        "await_signal_and_exit" => std::process::exit(signals().wait().map_or(1, |signal| signal as i32)),
         "raw" => misbehave(rest),
         _ => Ok(call.to_vec()),
     }
+}
+
+/// Those that a puppet can wait for, once it has blocked them.
+fn signals() -> SigSet {
+    [Signal::SIGUSR1, Signal::SIGTERM].into_iter().collect()
 }
 
 fn shell(script: &str) -> Result<Vec<u8>, String> {

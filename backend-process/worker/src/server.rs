@@ -37,6 +37,7 @@ pub mod word {
 const SIGTERM: i32 = 15;
 const SOL_SOCKET: i32 = 1;
 const SCM_RIGHTS: i32 = 1;
+const MSG_DONTWAIT: i32 = 0x40;
 const MSG_CMSG_CLOEXEC: i32 = 0x4000_0000;
 const SOCK_CLOEXEC: i32 = 0o2_000_000;
 
@@ -70,6 +71,7 @@ struct Control {
 unsafe extern "C" {
     fn accept4(fd: RawFd, address: *mut c_void, len: *mut u32, flags: i32) -> RawFd;
     fn dup2(from: RawFd, to: RawFd) -> RawFd;
+    fn recv(fd: RawFd, buffer: *mut c_void, len: usize, flags: i32) -> isize;
     fn recvmsg(fd: RawFd, message: *mut MsgHdr, flags: i32) -> isize;
     fn signal(signal: i32, handler: extern "C" fn(i32)) -> usize;
 }
@@ -186,15 +188,25 @@ impl Server {
     ) -> io::Result<()> {
         let mut told = [0];
         while self.control.read(&mut told)? == 1 && told[0] == word::ACCEPT {
-            loop {
+            let mut turns = 1;
+            // More words are heard before each connection: however many of those come, it ends when told to.
+            let goes_on = loop {
+                if !hear_more(&self.control, &mut turns)? {
+                    break false;
+                }
                 match accept(listener) {
                     Ok(connection) => self.serve_one(connection, handle),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break true,
                     Err(error) if is_passing(&error) => {}
                     Err(error) => return Err(error),
                 }
+            };
+            for _ in 0..turns {
+                self.say(word::DONE)?;
             }
-            self.say(word::DONE)?;
+            if !goes_on {
+                break;
+            }
         }
         Ok(())
     }
@@ -226,6 +238,27 @@ fn accept(listener: &OwnedFd) -> io::Result<Connection> {
     }
     // SAFETY: just opened by the kernel for this process.
     Ok(Connection(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// Takes in the words that have come, counting turns to accept. False if no more are wanted.
+fn hear_more(control: &File, turns: &mut usize) -> io::Result<bool> {
+    loop {
+        let mut said = [0_u8];
+        // SAFETY: the kernel writes at most the one byte that is given.
+        let len = unsafe { recv(control.as_raw_fd(), said.as_mut_ptr().cast(), 1, MSG_DONTWAIT) };
+        if len < 0 {
+            let error = io::Error::last_os_error();
+            match error.kind() {
+                io::ErrorKind::WouldBlock => return Ok(true),
+                io::ErrorKind::Interrupted => continue,
+                _ => return Err(error),
+            }
+        }
+        if len == 0 || said[0] != word::ACCEPT {
+            return Ok(false);
+        }
+        *turns += 1;
+    }
 }
 
 /// The next connection; `None` when no more come.

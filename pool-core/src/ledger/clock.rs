@@ -1,5 +1,6 @@
 //! What time brings: deadlines of waiters, expiry of idle slots, periodic checks.
 
+use super::group::NOT_HUNGRY;
 use super::slot::{Check, State};
 use super::waiter::Fate;
 use super::{Gate, Ledger, NIL, Timer};
@@ -23,6 +24,8 @@ impl Ledger {
             self.timers.pop_first();
             match timer {
                 Timer::Slot(index) => self.slot_is_due(index, now),
+                Timer::Breaker(group) => self.breaker_is_due(group, now),
+                Timer::Sizing => self.size_all(now),
                 Timer::Refill(group) => {
                     self.dirty = true;
                     self.refresh(group);
@@ -76,6 +79,8 @@ impl Ledger {
             Phase::Recycle
         } else if has(State::Checking(Check::BeforeHandOut)) {
             Phase::HealthCheck
+        } else if self.pressed && group.hungry_at != NOT_HUNGRY {
+            Phase::Pressure
         } else if has(State::Destroying(Reason::Closed)) {
             Phase::Destroy
         } else if self.totals.counts[State::Creating.kind()] >= self.rules.max_creating {
@@ -90,6 +95,11 @@ impl Ledger {
     /// A slot's timer has rung: it expires, is checked, or the timer is set anew.
     fn slot_is_due(&mut self, index: u32, now: Time) {
         self.slot(index).timer = Time::NEVER;
+        match self.retires_at(index) {
+            Time::NEVER => {}
+            at if now >= at => self.retire(index),
+            at => self.set_timer(index, at),
+        }
         let slot = &self.slots[index as usize];
         if slot.state != State::Idle {
             return;
@@ -104,7 +114,8 @@ impl Ledger {
         self.set_expiry_after(index, now);
     }
 
-    /// Destroys an idle slot whose time is over; `false` if it is needed as part of the minimum idle.
+    /// Destroys an idle slot whose time is over; `false` if it is needed as part of the minimum idle or
+    /// of the adaptive target.
     pub(super) fn expire(&mut self, index: u32, now: Time) -> bool {
         let slot = &self.slots[index as usize];
         let group = &self.groups[slot.group as usize];
@@ -112,7 +123,8 @@ impl Ledger {
             self.destroy(index, Reason::MaxLifetime);
             return true;
         }
-        let spare = group.idle_count() > group.rules.min_idle;
+        let needed = group.rules.min_idle + u32::from(!slot.retiring);
+        let spare = group.staying_idle() >= needed && group.serving() > group.target;
         if spare {
             self.destroy(index, Reason::IdleTimeout);
         }
@@ -125,7 +137,7 @@ impl Ledger {
         let slot = &mut self.slots[index as usize];
         let rules = &self.groups[slot.group as usize].rules;
         slot.expires = slot.idle_since.after(rules.idle_timeout).min(slot.lifetime_end);
-        let due = slot.expires.min(self.check_at(index));
+        let due = slot.expires.min(self.check_at(index)).min(self.retires_at(index));
         self.set_timer(index, due);
     }
 

@@ -7,7 +7,7 @@ use std::collections::BinaryHeap;
 use std::ops::Bound::{Excluded, Unbounded};
 
 use super::slot::{Origin, State};
-use super::{Gate, Job, Ledger, NIL, Order, Starved};
+use super::{Circuit, Gate, Job, Ledger, NIL, Order, Starved, Unmet};
 use crate::meta::{Reason, ResourceId};
 use crate::time::Time;
 
@@ -52,7 +52,9 @@ impl Ledger {
         while self.dirty {
             self.dispatches += 1;
             self.starved = None;
-            if self.gate == Gate::Open {
+            if self.pressed {
+                self.refuse_warm_up();
+            } else if self.gate == Gate::Open {
                 self.create_for_waiters();
                 if self.hungry.is_empty() {
                     self.refill(now);
@@ -144,9 +146,11 @@ impl Ledger {
     /// Whether evicting every idle slot would make room for one of `cost`.
     fn can_evict_for(&self, cost: u64, spoken: Spoken) -> bool {
         let idle = self.totals.counts[State::Idle.kind()];
+        let retiring = self.totals.retiring - self.totals.retiring_idle;
         let slots_left = self.serving() - idle + spoken.slots;
         let cost_left = self.totals.cost_serving - self.totals.cost_idle + spoken.cost;
-        slots_left < self.rules.max_total && cost_left.saturating_add(cost) <= self.rules.max_cost
+        slots_left < self.serving_limit_beside(retiring)
+            && cost_left.saturating_add(cost) <= self.rules.max_cost
     }
 
     /// Evicts least recently used idle slots until one of `cost` will fit.
@@ -200,7 +204,8 @@ impl Ledger {
                 continue;
             }
             while self.lacks(group) > 0 {
-                let crowded = self.totals.counts[State::Idle.kind()] >= self.rules.max_idle;
+                let idle = self.totals.counts[State::Idle.kind()] - self.totals.retiring_idle;
+                let crowded = idle >= self.rules.max_idle;
                 if crowded || !self.may_start(self.groups[group as usize].cost) {
                     return;
                 }
@@ -218,18 +223,22 @@ impl Ledger {
                 || idle >= record.rules.max_idle
                 || !self.will_fit(record.cost, Spoken::default());
             let may_start = self.may_start(record.cost) && self.room_for_key(record) > 0;
-            if !full && !may_start {
+            let unmet = match self.breaker(group).1 {
+                Circuit::Open(_) => Some(Unmet::CircuitOpen),
+                _ => full.then_some(Unmet::NoRoom),
+            };
+            if unmet.is_none() && !may_start {
                 return;
             }
             self.warming.pop_front();
             self.group(group).pins -= 1;
-            match full {
-                true => {
+            match unmet {
+                Some(unmet) => {
                     self.out.news = true;
-                    self.out.unmet_warm.push(call);
+                    self.out.unmet_warm.push((call, unmet));
                     self.refresh(group);
                 }
-                false => self.start_creation(group, Origin::Warm(call)),
+                None => self.start_creation(group, Origin::Warm(call)),
             }
         }
     }
@@ -311,7 +320,7 @@ impl Ledger {
 
     /// Whether one more slot of `cost` fits once the destroys under way are complete.
     fn will_fit(&self, cost: u64, spoken: Spoken) -> bool {
-        self.serving() + spoken.slots < self.rules.max_total
+        self.serving() + spoken.slots < self.serving_limit()
             && (self.totals.cost_serving + spoken.cost).saturating_add(cost) <= self.rules.max_cost
     }
 }

@@ -18,6 +18,8 @@ pub(crate) enum Acquired {
     Queued(u32),
     TooManyWaiters,
     TooCostly,
+    /// Only a creation could serve the caller, and none is tried until then.
+    CircuitOpen(Time),
     Closed,
 }
 
@@ -44,6 +46,9 @@ impl Ledger {
         let slot = self.take_ready(group, now)?;
         self.lend(slot, now, location);
         self.counters.acquired_ready += 1;
+        if self.rules.sizing.is_some() {
+            self.note_demand(group, Some(self.slots[slot as usize].idle_since), now);
+        }
         if !self.hungry.is_empty() {
             self.pass_the_hungry();
         }
@@ -68,12 +73,16 @@ impl Ledger {
         if let Some(slot) = self.try_acquire(group, now, location) {
             return Acquired::Ready(slot);
         }
+        self.probe_if_due(group, now);
         if let Some(refusal) = self.refusal(group) {
             self.refresh(group);
             self.dispatch(now);
             return refusal;
         }
         let waiter = self.enqueue(group, deadline.unwrap_or(common), deadline.is_some(), location);
+        if self.rules.sizing.is_some() {
+            self.note_demand(group, None, now);
+        }
         self.serve(group, now);
         // Where an older waiter finds no room, there is none for this one either.
         self.dirty |= self.starved.is_none() && !self.hungry.is_empty();
@@ -84,6 +93,10 @@ impl Ledger {
     fn refusal(&mut self, group: u32) -> Option<Acquired> {
         if self.groups[group as usize].cost > self.rules.max_cost {
             return Some(Acquired::TooCostly);
+        }
+        if let Some(until) = self.hopeless_until(group) {
+            self.counters.circuit_refused += 1;
+            return Some(Acquired::CircuitOpen(until));
         }
         if self.waiting >= self.rules.max_waiters {
             self.counters.refused += 1;
@@ -172,7 +185,8 @@ impl Ledger {
         let record = &self.groups[group as usize];
         let room = self.fits_now(record.cost) && record.serving() < record.rules.max_per_key;
         if self.gate == Gate::Closed || !room {
-            self.bury(group);
+            self.refresh(group);
+            self.dispatch(now);
             return None;
         }
         let index = self.add_slot(group, Origin::Inserted);
@@ -191,6 +205,7 @@ impl Ledger {
         slot.leased_at = Some(location);
         let group = slot.group;
         if self.groups[group as usize].rules.min_idle > 0 {
+            self.retire_on_last_use(index);
             self.refresh(group);
         }
     }
@@ -373,19 +388,21 @@ impl Ledger {
             let group = self.waiters[starved.waiter as usize].group;
             let cost = self.groups[group as usize].cost;
             let idle = self.totals.counts[State::Idle.kind()];
+            let this_retires = u32::from(self.slots[index as usize].retiring);
+            let retiring = self.totals.retiring - self.totals.retiring_idle - this_retires;
             let cost_left =
                 self.totals.cost_serving - self.totals.cost_idle - self.slots[index as usize].cost;
-            self.serving() - idle - 1 < self.rules.max_total
+            self.serving() - idle - 1 < self.serving_limit_beside(retiring)
                 && cost_left.saturating_add(cost) <= self.rules.max_cost
         })
     }
 
     /// The limits became smaller than what there is.
     fn is_over_limit(&self, group: u32) -> bool {
-        let group = &self.groups[group as usize];
-        self.serving() > self.rules.max_total
+        let record = &self.groups[group as usize];
+        self.serving() > self.serving_limit()
             || self.totals.cost_serving > self.rules.max_cost
-            || group.serving() > group.rules.max_per_key
+            || record.serving() > self.serving_limit_of(record)
     }
 
     #[inline]
@@ -396,6 +413,10 @@ impl Ledger {
         }
         self.set_state(index, State::Idle);
         self.set_expiry(index);
+        let group = self.slots[index as usize].group;
+        if self.groups[group as usize].retiring_idle > 0 {
+            self.let_the_retiring_go(group);
+        }
         self.trim_idle(index);
         if self.starved.is_some() {
             self.dirty = true;

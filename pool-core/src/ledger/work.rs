@@ -26,6 +26,9 @@ impl Ledger {
         self.counters.created += 1;
         let group = self.slots[index as usize].group;
         self.group(group).refill_failures = 0;
+        if self.forgive(group) {
+            self.refresh(group);
+        }
         self.born(index, lifetime_end, now);
         self.dispatch(now);
         !matches!(self.slots[index as usize].state, State::Destroying(_))
@@ -39,6 +42,9 @@ impl Ledger {
         slot.known_good = now;
         slot.lifetime_end = lifetime_end;
         self.dirty = true;
+        // Also one that is never idle must be replaced in time.
+        let retires_at = self.retires_at(index);
+        self.set_timer(index, retires_at);
         self.hand_out(index, now);
     }
 
@@ -63,6 +69,7 @@ impl Ledger {
         self.hope(index, false);
         let slot = &self.slots[index as usize];
         let (group, origin) = (slot.group, slot.origin);
+        self.note_failure(index, now);
         if let Origin::Warm(call) = origin {
             return Failed::Warm(call);
         }
@@ -236,12 +243,13 @@ impl Ledger {
                 self.destroy(index, Reason::Gone);
                 self.serve(group, now);
             }
-            State::Creating | State::Recycling | State::Checking(_) => {
+            State::Recycling | State::Checking(_) => {
                 self.hope(index, false);
                 self.refresh(group);
                 self.serve(group, now);
             }
-            State::Leased | State::Destroying(_) => {}
+            // A creation fails at its end, and tells its waiter: no replacement is made for it as well.
+            State::Creating | State::Leased | State::Destroying(_) => {}
         }
         self.dispatch(now);
         state == State::Leased

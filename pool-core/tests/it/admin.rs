@@ -222,3 +222,20 @@ async fn suspending_and_resuming_twice_is_harmless() {
     pool.resume();
     assert!(pool.acquire(&1).await.is_err(), "a closed pool stays closed");
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_two_resizes_at_once_neither_is_lost() {
+    let fake = FakeManager::new();
+    let pool = pool_of(4, &fake).build().unwrap();
+    let mut asked = 0;
+    pool.resize(|config| {
+        asked += 1;
+        if asked == 1 {
+            pool.resize(|other| other.max_idle = Some(1)).unwrap();
+        }
+        config.max_total = 2;
+    })
+    .unwrap();
+    let config = pool.config();
+    assert_eq!((config.max_total, config.max_idle, asked), (2, Some(1), 2));
+}

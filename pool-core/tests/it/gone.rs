@@ -24,6 +24,21 @@ async fn gone_while_creating_fails_that_creation() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_creation_reported_gone_fails_its_waiter_and_starts_no_replacement() {
+    let gate = Gate::new();
+    let fake = FakeManager::new().create_script([Step::ok().at(&gate)]);
+    let pool = pool_of(2, &fake).build().unwrap();
+    let waiter = ask(&pool, 1).await;
+    assert!(fake.gone(fake.creating_ids()[0]));
+    settle().await;
+    assert_eq!(fake.creating_ids().len(), 1, "there is room, but the waiter is told instead");
+    gate.open();
+    assert!(matches!(waiter.await.unwrap(), Err(AcquireError::CreateGone(_))));
+    settle().await;
+    assert_eq!((fake.count(Method::Create), counts(&pool).live()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn gone_while_idle_leaves_the_pool() {
     let fake = FakeManager::new();
     let pool = pool_of(1, &fake).build().unwrap();

@@ -32,7 +32,7 @@ async fn minimum_idle_outlives_the_idle_timeout_but_not_the_lifetime() {
     tokio::time::sleep(secs(50)).await;
     assert_eq!((counts(&pool).idle, destroyed_for(&pool, Reason::MaxLifetime)), (1, 0));
     tokio::time::sleep(secs(15)).await;
-    assert_eq!((counts(&pool).idle, destroyed_for(&pool, Reason::MaxLifetime)), (1, 1));
+    assert_eq!((counts(&pool).idle, destroyed_for(&pool, Reason::Replaced)), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

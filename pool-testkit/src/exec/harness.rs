@@ -1,6 +1,7 @@
 //! [`ExecHarness`]: how the suite gets executors, and sees from outside what they leave behind.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use poolyard_exec::{Exec, Limits};
@@ -26,8 +27,8 @@ pub trait ExecHarness: 'static {
     /// executor made without any says it supports.
     fn executor(limits: Limits) -> impl Future<Output = Self::Exec>;
 
-    /// Laws that this kind of executor cannot keep by its nature, by name and with the reason. They are
-    /// reported as skipped. A sandbox has none.
+    /// Laws that this kind of executor cannot keep by its nature, by name and with the reason. They are run
+    /// all the same and must be broken, so that no excuse outlives its reason. A sandbox has none.
     fn excused() -> &'static [(&'static str, &'static str)] {
         &[]
     }
@@ -39,23 +40,32 @@ pub trait ExecHarness: 'static {
     }
 }
 
-/// Runs one law on a runtime of its own, unless it is excused or cannot run here.
+/// Runs one law on a runtime of its own, unless it cannot run here.
 ///
 /// # Panics
 ///
-/// If the law is broken, hangs, or cannot run here although `POOLYARD_REQUIRE` names it.
+/// If the law is broken, hangs, is excused and yet kept, or cannot run here although `POOLYARD_REQUIRE`
+/// names it.
 pub fn run_law<H: ExecHarness, F: Future<Output = ()>>(name: &str, law: impl FnOnce() -> F) {
-    if let Some((_, reason)) = H::excused().iter().find(|(excused, _)| *excused == name) {
-        return tell("skipped", &format!("{}: {name}", H::NAME), reason);
-    }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build().expect("a runtime can be made");
-    runtime.block_on(async {
-        if require(H::NAME, &H::availability().await) {
-            let finished = tokio::time::timeout(HANGS, law()).await;
-            assert!(finished.is_ok(), "{name} hangs");
-        }
-    });
+    if !runtime.block_on(async { require(H::NAME, &H::availability().await) }) {
+        return;
+    }
+    let run = || {
+        let finished = runtime.block_on(async { tokio::time::timeout(HANGS, law()).await });
+        assert!(finished.is_ok(), "{name} hangs");
+    };
+    match H::excused().iter().find(|(excused, _)| *excused == name) {
+        None => run(),
+        Some((_, reason)) => is_broken(name, reason, run),
+    }
+}
+
+fn is_broken(name: &str, reason: &str, run: impl FnOnce()) {
+    let kept = catch_unwind(AssertUnwindSafe(run)).is_ok();
+    assert!(!kept, "{name} is kept, so it needs no excuse; take it off the list ({reason})");
+    tell("broken, as it must be", name, reason);
 }
 
 /// Zombies have no arguments any more, and do not count.

@@ -1,0 +1,125 @@
+//! A prefork server of HTTP under the load of a real client, with every request accounted for.
+
+use std::io::Read;
+use std::net::Ipv4Addr;
+use std::process::{Child, Command, Stdio};
+
+use poolyard_process::{Accept, PreforkServer, ServerConfig, WorkerSpec};
+
+use crate::protocols::installed;
+use crate::support::{eventually, gone};
+
+const ALL: [Accept; 3] = [Accept::Inherit, Accept::Notify, Accept::Pass];
+
+fn entry() -> WorkerSpec {
+    WorkerSpec::entry("server").env("HTTP", "yes")
+}
+
+async fn start(spec: WorkerSpec, accept: Accept) -> PreforkServer {
+    let config = ServerConfig::workers(3).accept(accept);
+    let server = PreforkServer::tcp((Ipv4Addr::LOCALHOST, 0).into(), spec, config).expect("a server");
+    server.ready().await;
+    server
+}
+
+/// `wrk`, for so many seconds. It counts every connection that ends without a whole answer.
+struct Wrk(Child);
+
+#[derive(Debug)]
+struct Report {
+    answered: usize,
+    lost: usize,
+    text: String,
+}
+
+impl Wrk {
+    fn start(server: &PreforkServer, seconds: u32) -> Self {
+        let url = format!("http://{}/", server.address().expect("an address"));
+        let args = ["-t1", "-c8", "--timeout", "10s", "-d"];
+        let mut wrk = Command::new("wrk");
+        wrk.args(args).arg(format!("{seconds}s")).arg(url).stdout(Stdio::piped());
+        Self(wrk.spawn().expect("wrk runs"))
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.0.try_wait().expect("a status").is_some()
+    }
+
+    async fn finish(mut self) -> Report {
+        let mut out = self.0.stdout.take().expect("its output");
+        let mut text = String::new();
+        tokio::task::spawn_blocking(move || out.read_to_string(&mut text).map(|_| text))
+            .await
+            .expect("no panic")
+            .map(|text| {
+                self.0.wait().expect("reaped");
+                Report::read(text)
+            })
+            .expect("a report")
+    }
+}
+
+impl Report {
+    fn read(text: String) -> Self {
+        let before = |word: &str| {
+            let line = text.lines().find(|line| line.contains(word))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        // "Socket errors: connect 0, read 1, write 0, timeout 0", and only if there are any.
+        let errors = text.lines().find_map(|line| line.trim().strip_prefix("Socket errors:")).unwrap_or("");
+        let numbers = errors.split([' ', ',']).filter_map(|word| word.parse::<usize>().ok());
+        let wrong = text.lines().any(|line| line.contains("Non-2xx"));
+        let (answered, lost) = (before("requests in").unwrap_or(0), numbers.sum::<usize>());
+        Self { answered, lost: lost + usize::from(wrong), text }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rolls_and_retirements_under_wrk_lose_no_request() {
+    if !installed("wrk", "wrk") {
+        return;
+    }
+    for accept in ALL {
+        let server = start(entry().max_calls(200), accept).await;
+        let mut wrk = Wrk::start(&server, 2);
+        let mut rolls = 0;
+        while !wrk.is_over() {
+            rolls += 1;
+            server.roll(entry().max_calls(200).env("VERSION", rolls.to_string())).await;
+        }
+        let report = wrk.finish().await;
+        assert!(report.answered > 0 && rolls > 1, "{accept:?}: {report:?}");
+        assert_eq!(report.lost, 0, "{accept:?} with {rolls} rolls: {}", report.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sigkill_under_wrk_loses_at_most_the_request_in_hand() {
+    if !installed("wrk", "wrk") {
+        return;
+    }
+    for accept in ALL {
+        let server = start(entry(), accept).await;
+        let mut wrk = Wrk::start(&server, 2);
+        let mut kills = 0;
+        while !wrk.is_over() {
+            server.ready().await;
+            let Some(victim) = server.scoreboard().first().cloned() else { continue };
+            // One that has served: then it may well have a request in hand.
+            eventually("a request", || {
+                let board = server.scoreboard();
+                let served = board.iter().any(|w| w.pid == victim.pid && w.connections > 0);
+                (served || wrk.is_over()).then_some(())
+            })
+            .await;
+            let status = Command::new("kill").args(["-KILL", &victim.pid.to_string()]).status();
+            assert!(status.expect("kill runs").success());
+            kills += 1;
+            gone(victim.pid).await;
+            eventually("an account of the death", || (server.deaths().len() == kills).then_some(())).await;
+        }
+        let report = wrk.finish().await;
+        assert!(report.answered > 0 && kills > 1, "{accept:?}: {report:?}");
+        assert!(report.lost <= kills, "{accept:?} with {kills} kills: {}", report.text);
+    }
+}

@@ -1,0 +1,100 @@
+//! Ours.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use poolyard_core::Pool;
+use poolyard_process::{
+    Deadline, Dispatcher, DispatcherConfig, ProcessManager, Select, WorkerKey, WorkerSpec,
+};
+use tokio::runtime::Handle;
+
+use crate::side::Side;
+
+/// This program as a worker.
+pub(crate) fn command() -> WorkerSpec {
+    let exe = std::env::current_exe().expect("an exe");
+    WorkerSpec::command(exe).env(crate::ROLE, "yes").pipe_size(1 << 20)
+}
+
+pub(crate) fn pool(size: usize) -> Pool<ProcessManager> {
+    let manager = ProcessManager::new().expect("a supervisor");
+    Pool::builder(manager).max_total(size).build().expect("a pool")
+}
+
+pub(crate) fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+pub(crate) struct Ours {
+    name: &'static str,
+    runtime: Handle,
+    pool: Pool<ProcessManager>,
+    key: WorkerKey,
+}
+
+impl Ours {
+    pub(crate) fn new(name: &'static str, runtime: &Handle, spec: WorkerSpec) -> Self {
+        Self { name, runtime: runtime.clone(), pool: pool(2), key: spec.key() }
+    }
+}
+
+impl Side for Ours {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn latency(&mut self, payload: &[u8], n: usize) -> Result<Vec<f64>, String> {
+        let (pool, key, payload) = (self.pool.clone(), self.key.clone(), payload.to_vec());
+        let calls = async move {
+            let mut samples = Vec::with_capacity(n);
+            for _ in 0..n {
+                let begun = Instant::now();
+                let mut worker = pool.acquire(&key).await.expect("a worker");
+                black_box(worker.call(&payload, soon()).await.expect("an answer"));
+                drop(worker);
+                samples.push(begun.elapsed().as_nanos() as f64 / 1000.0);
+            }
+            samples
+        };
+        // In a task, as callers are; the thread that blocks on the runtime pays an extra hop.
+        self.runtime.block_on(self.runtime.spawn(calls)).map_err(|error| error.to_string())
+    }
+
+    fn in_flight(&mut self, n: usize) -> Option<f64> {
+        let dispatcher = Dispatcher::new(self.pool.clone(), self.key.clone(), DispatcherConfig::default());
+        Some(throughput(&self.runtime, Arc::new(dispatcher), 64, n))
+    }
+}
+
+/// Calls per second of one worker that has several at a time.
+pub(crate) fn multiplexed(runtime: &Handle, calls: usize, n: usize) -> f64 {
+    let _inside = runtime.enter();
+    let config = DispatcherConfig::new(1, calls, Select::LeastBusy);
+    let dispatcher = Dispatcher::new(pool(1), command().key(), config);
+    throughput(runtime, Arc::new(dispatcher), calls, n)
+}
+
+/// Calls per second of so many tasks that together call `n` times.
+fn throughput(runtime: &Handle, dispatcher: Arc<Dispatcher>, tasks: usize, n: usize) -> f64 {
+    let each = (n / tasks).max(1);
+    runtime.block_on(async {
+        dispatcher.call(None, b"warm", soon()).await.expect("an answer");
+        let begun = Instant::now();
+        let task = |_| {
+            let dispatcher = dispatcher.clone();
+            tokio::spawn(async move {
+                for _ in 0..each {
+                    black_box(dispatcher.call(None, b"x", soon()).await.expect("an answer"));
+                }
+            })
+        };
+        let tasks: Vec<_> = (0..tasks).map(task).collect();
+        let count = tasks.len() * each;
+        for task in tasks {
+            task.await.expect("no panic");
+        }
+        count as f64 / begun.elapsed().as_secs_f64()
+    })
+}
