@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use poolyard_core::{Lease, Pool, Reason};
+use poolyard_core::{AcquireError, Lease, Pool, Reason, from_fn};
 use poolyard_testkit::{FakeManager, Gate, Method, Step};
 use tokio::runtime::{Builder, Runtime};
 
@@ -203,4 +203,40 @@ fn an_own_thread_has_the_pools_name_and_ends_with_the_pool() {
     drop(pool.acquire_blocking(&1).unwrap());
     runtime().block_on(end(pool, &fake));
     assert_eq!(*name.lock().unwrap(), "poolyard-global");
+}
+
+#[test]
+fn the_last_lease_of_a_pool_without_handles_takes_it_along() {
+    for _ in 0..500 {
+        let token = Arc::new(());
+        let inside = Arc::clone(&token);
+        let manager = from_fn(move |_: &()| {
+            _ = Arc::strong_count(&inside);
+            async { Ok::<_, std::io::Error>(0) }
+        });
+        let pool = Pool::builder(manager).build().unwrap();
+        for number in 1..=2 {
+            pool.insert(&(), number).unwrap();
+        }
+        let first = pool.try_acquire(&()).unwrap();
+        let last = pool.try_acquire(&()).unwrap();
+        let holder = std::thread::spawn(move || drop(first));
+        drop(pool);
+        holder.join().unwrap();
+        assert!(Arc::strong_count(&token) > 1 && *last > 0, "a lease keeps its pool");
+        drop(last);
+        assert_eq!(Arc::strong_count(&token), 1, "something of the pool is left");
+    }
+}
+
+#[test]
+fn a_caller_elsewhere_times_out_though_the_drivers_runtime_stands_still() {
+    let fake = FakeManager::new();
+    let stalled = runtime();
+    let pool = pool_of(1, &fake).runtime(stalled.handle().clone()).wait_timeout(ms(20)).build().unwrap();
+    let lease = stalled.block_on(pool.acquire(&1)).unwrap();
+    let outcome = runtime().block_on(pool.acquire(&1));
+    assert!(matches!(outcome, Err(AcquireError::TimedOut { .. })));
+    drop(lease);
+    stalled.block_on(end(pool, &fake));
 }

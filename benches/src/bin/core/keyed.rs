@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 
 use crate::rounds::{Line, interleave};
 use crate::subject::{HUNG, on_worker, quiet};
-use crate::subjects::floor::OneMutex;
+use crate::subjects::floor::{ByTasks, OneMutex};
 use crate::subjects::pingora::Pingora;
 use crate::subjects::poolyard::{AllOnPool, DefaultPool};
 
@@ -21,6 +21,10 @@ const KNOWN: usize = 10_000;
 /// Resources and keys of `evict`: whoever comes next was evicted before.
 const ROOM: usize = 1024;
 const KEYS_FOR_ROOM: usize = 2048;
+
+/// What `evict` compares.
+const BY_CALLS: &str = "a destroy and a creation, each a task of its own that the caller waits for";
+const IN_PLACE: &str = "the caller forgets the old and makes the new: no call, no task, not to be compared";
 
 /// A pool by key; anything that can be awaited, or is there at once.
 pub(crate) trait KeyedPool<K>: Send + Sync + 'static {
@@ -34,11 +38,14 @@ pub(crate) trait KeyedPool<K>: Send + Sync + 'static {
 pub(crate) trait Key: Clone + Eq + Hash + Send + Sync + 'static {
     /// How its rows are called.
     const SUFFIX: &'static str;
+    /// What its rows say of it.
+    const NOTE: &'static str;
     fn nth(number: usize) -> Self;
 }
 
 impl Key for u64 {
     const SUFFIX: &'static str = "";
+    const NOTE: &'static str = "";
 
     fn nth(number: usize) -> u64 {
         number as u64
@@ -48,6 +55,7 @@ impl Key for u64 {
 /// 31 bytes, as an address and a port with a scheme before it.
 impl Key for String {
     const SUFFIX: &'static str = "/string";
+    const NOTE: &'static str = "keys of 31 bytes";
 
     fn nth(number: usize) -> String {
         format!("https://upstream-{number:09}:8443")
@@ -159,9 +167,11 @@ fn evict_lines() -> Vec<KeyedLine> {
     let keys: Arc<Vec<u64>> = Arc::new((0..KEYS_FOR_ROOM).map(u64::nth).collect());
     let (cycles, order) = (4 * KEYS_FOR_ROOM as u64, Order::InTurn(0));
     vec![
-        line::<u64, DefaultPool<u64>>("evict", OURS, &keys, ROOM, cycles, order),
-        line::<u64, Pingora>("evict", <Pingora as KeyedPool<u64>>::NAME, &keys, ROOM, cycles, order),
-        line::<u64, OneMutex<u64>>("evict", OneMutex::<u64>::NAME, &keys, ROOM, cycles, order),
+        line::<u64, DefaultPool<u64>>("evict", OURS, &keys, ROOM, cycles, order).noted(BY_CALLS),
+        line::<u64, Pingora>("evict", <Pingora as KeyedPool<u64>>::NAME, &keys, ROOM, cycles, order)
+            .noted(IN_PLACE),
+        line::<u64, ByTasks<u64>>("evict", ByTasks::<u64>::NAME, &keys, ROOM, cycles, order).noted(BY_CALLS),
+        line::<u64, OneMutex<u64>>("evict", "floor_in_place", &keys, ROOM, cycles, order).noted(IN_PLACE),
     ]
 }
 
@@ -174,7 +184,8 @@ fn line<K: Key, P: KeyedPool<K>>(
     order: Order,
 ) -> KeyedLine {
     let keys = Arc::clone(keys);
-    Line::new(bench.to_owned(), name, Box::new(Keyed::<K, P> { keys, pool: None, size, cycles, order }))
+    let keyed: Box<dyn Contender> = Box::new(Keyed::<K, P> { keys, pool: None, size, cycles, order });
+    Line::new(bench.to_owned(), name, keyed).noted(K::NOTE)
 }
 
 /// What a known key with one idle resource costs.

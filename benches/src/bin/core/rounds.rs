@@ -16,18 +16,24 @@ pub(crate) struct Line<T> {
     pub(crate) bench: String,
     pub(crate) name: &'static str,
     pub(crate) what: T,
+    /// What must be known to read the figures.
+    note: &'static str,
     runs: Vec<Run>,
     hung: usize,
 }
 
 impl<T> Line<T> {
     pub(crate) fn new(bench: String, name: &'static str, what: T) -> Self {
-        Line { bench, name, what, runs: Vec::new(), hung: 0 }
+        Line { bench, name, what, note: "", runs: Vec::new(), hung: 0 }
+    }
+
+    pub(crate) fn noted(self, note: &'static str) -> Self {
+        Line { note, ..self }
     }
 
     fn row(&self) -> Row {
         let note = match self.hung {
-            0 => String::new(),
+            0 => self.note.to_owned(),
             hung => format!("HUNG in {hung} of {} runs", hung + self.runs.len()),
         };
         Row::new(&self.bench, self.name, "ns", &least_disturbed(&self.runs, KEPT), note)
