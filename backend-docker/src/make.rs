@@ -249,8 +249,8 @@ pub(crate) async fn start_with_agent(
 
 /// Waits for the agent's call, or for the container's end.
 pub(crate) async fn accept(lifeline: &Arc<Lifeline>, listener: UnixListener) -> Result<Link, Error> {
-    let line = lifeline.clone();
-    let closed = move || line.ended(None, "its container has died");
+    let (line, generation) = (lifeline.clone(), lifeline.generation());
+    let closed = move || line.hung_up(generation);
     let limit = Duration::from_secs(20);
     tokio::select! {
         link = Link::accept(listener, closed) => link,

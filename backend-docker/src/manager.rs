@@ -189,8 +189,7 @@ async fn restart(container: &mut Container, cx: &Context) -> Result<(), Error> {
         Error::new(Stage::Reset, ErrorKind::Capacity, "cannot listen for the agent").with_source(e)
     })?;
     container.engine().restart(&container.id).await?;
-    // The old agent's end has been heard by now, or is heard as nobody's news.
-    container.lifeline.revive();
+    container.lifeline.revive().await;
     if let Some(listener) = listener {
         let link = make::accept(&container.lifeline, listener).await?;
         container.set_link(link);

@@ -4,10 +4,11 @@
 //! made up for by a listing.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use poolyard_core::Gone;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -19,6 +20,8 @@ use crate::error::{Crash, Error, Stage};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How long the engine may take to tell of a restart that it has done.
+const RESTART: Duration = Duration::from_secs(5);
 
 /// What is known of a container's life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub(crate) struct Life {
     pub(crate) ended: Option<Option<i64>>,
     /// What its health check last said.
     pub(crate) health: Option<String>,
+    /// How often the engine said that it was started.
+    starts: u64,
 }
 
 /// One container's life, and who must hear of its end.
@@ -35,11 +40,14 @@ pub(crate) struct Lifeline {
     state: watch::Sender<Life>,
     /// `None` before it is anybody's, and once we end it ourselves: then its end is nobody's news.
     gone: Mutex<Option<Gone>>,
+    /// How often we started it. Changed under the lock of `gone`.
+    starts: AtomicU64,
 }
 
 impl Lifeline {
     pub(crate) fn new() -> Arc<Lifeline> {
-        Arc::new(Lifeline { state: watch::Sender::new(Life::default()), gone: Mutex::new(None) })
+        let (state, gone) = (watch::Sender::new(Life::default()), Mutex::new(None));
+        Arc::new(Lifeline { state, gone, starts: AtomicU64::new(1) })
     }
 
     /// From here on somebody wants to hear of its end; at once, if that has been already.
@@ -71,13 +79,38 @@ impl Lifeline {
         self.gone.lock().take();
     }
 
-    /// A restart by ourselves: it lives again.
-    pub(crate) fn revive(&self) {
-        self.state.send_replace(Life::default());
+    /// After a restart by ourselves: it lives again, once the engine has told of its end and its start.
+    /// Either would otherwise be taken for news about its new life.
+    pub(crate) async fn revive(&self) {
+        let wanted = self.starts.load(Ordering::Relaxed) + 1;
+        let mut life = self.watch();
+        let told = life.wait_for(|life| life.starts >= wanted);
+        // A stream that broke off meanwhile does not tell.
+        drop(tokio::time::timeout(RESTART, told).await);
+        let slot = self.gone.lock();
+        self.starts.store(wanted, Ordering::Relaxed);
+        self.state.send_replace(Life { starts: wanted, ..Life::default() });
+        drop(slot);
+    }
+
+    /// Which of its lives this is.
+    pub(crate) fn generation(&self) -> u64 {
+        self.starts.load(Ordering::Relaxed)
+    }
+
+    /// Its agent hung up, in this one of its lives.
+    pub(crate) fn hung_up(&self, generation: u64) {
+        let slot = self.gone.lock();
+        if generation == self.generation() {
+            self.end_with(slot, None, "its container has died");
+        }
     }
 
     pub(crate) fn ended(&self, exit_code: Option<i64>, cause: &str) {
-        let mut slot = self.gone.lock();
+        self.end_with(self.gone.lock(), exit_code, cause);
+    }
+
+    fn end_with(&self, mut slot: MutexGuard<'_, Option<Gone>>, exit_code: Option<i64>, cause: &str) {
         self.state.send_modify(|life| {
             let known = life.ended.flatten();
             life.ended = Some(exit_code.or(known));
@@ -107,6 +140,7 @@ impl Lifeline {
     fn apply(&self, event: &Event) {
         let attribute = |name: &str| event.actor.attributes.get(name).and_then(|v| v.parse().ok());
         match event.action.split(':').next().unwrap_or_default() {
+            "start" => self.state.send_modify(|life| life.starts += 1),
             "oom" => self.state.send_modify(|life| life.oom = true),
             "die" | "died" => {
                 let code = attribute("exitCode").or(attribute("containerExitCode"));
