@@ -148,7 +148,7 @@ impl Request {
 
 /// Turns the offsets of the table at `at` into addresses, in place.
 pub fn make_addresses(words: &mut [u8], at: usize) -> Result<(), BadFrame> {
-    if words.last() != Some(&0) || at % 8 != 0 {
+    if words.last() != Some(&0) || !at.is_multiple_of(8) {
         return Err(BadFrame);
     }
     let (base, len) = (words.as_ptr() as u64, words.len() as u64);

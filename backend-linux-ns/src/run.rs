@@ -282,13 +282,6 @@ pub(crate) struct Watch {
     ended: bool,
 }
 
-/// What a watch has waited for.
-enum Event {
-    Ended(Result<Outcome, Error>),
-    /// The command runs for longer than most.
-    Quiet,
-}
-
 impl Watch {
     pub(crate) fn new(run: Arc<Run>) -> Self {
         let mut watch = Self { run, timer: None, quiet: None, ended: false };
@@ -307,10 +300,7 @@ impl Watch {
     /// Waits for the end or for the end of the quiet time, which gives `None`. One timer serves both, since
     /// each costs a wake-up of the runtime.
     pub(crate) async fn quiet(&mut self) -> Option<Result<Outcome, Error>> {
-        match std::future::poll_fn(|cx| self.poll_event(cx)).await {
-            Event::Ended(ended) => Some(ended),
-            Event::Quiet => None,
-        }
+        std::future::poll_fn(|cx| self.poll_event(cx)).await
     }
 
     /// The next moment at which there is something to look at, with so much processor time used.
@@ -360,12 +350,13 @@ impl Watch {
 }
 
 impl Watch {
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    /// The end, or `None` when the quiet time is over.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Outcome, Error>>> {
         loop {
             if let Poll::Ready(exit) = self.run.lease.poll_exit(cx, self.run.index) {
                 self.ended = true;
                 let ended = exit.map(|exit| self.run.conclude(&exit));
-                return Poll::Ready(Event::Ended(ended.inspect_err(|_| self.run.lease.end())));
+                return Poll::Ready(Some(ended.inspect_err(|_| self.run.lease.end())));
             }
             self.run.wake_at_end(cx.waker());
             if self.run.state.lock().cause.is_some() {
@@ -379,7 +370,7 @@ impl Watch {
             self.look();
             self.set_timer(self.run.cpu_used());
             if quiet_is_over {
-                return Poll::Ready(Event::Quiet);
+                return Poll::Ready(None);
             }
         }
     }
@@ -400,7 +391,7 @@ impl Future for Watch {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            if let Event::Ended(ended) = ready!(self.poll_event(cx)) {
+            if let Some(ended) = ready!(self.poll_event(cx)) {
                 return Poll::Ready(ended);
             }
         }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Directories in which another user makes cgroups. They go with this value.
 pub(crate) struct Delegated {
@@ -66,12 +67,20 @@ impl Delegated {
 
 impl Drop for Delegated {
     fn drop(&mut self) {
-        for dir in &self.dirs {
-            // What a killed test left below is swept here, too.
-            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-                let _ = fs::remove_dir(entry.path());
-            }
-            let _ = fs::remove_dir(dir);
+        // The last processes of the user may be ending still.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while self.dirs.iter().any(|dir| dir.exists()) && Instant::now() < deadline {
+            self.dirs.iter().for_each(|dir| remove(dir));
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// Removes a cgroup and those in it, as far as they are empty.
+fn remove(dir: &Path) {
+    let inside = fs::read_dir(dir).into_iter().flatten().flatten();
+    inside
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .for_each(|entry| remove(&entry.path()));
+    let _ = fs::remove_dir(dir);
 }

@@ -256,8 +256,8 @@ fn a_host_that_is_killed_or_stopped_at_whatever_message_leaves_nothing() {
 
 fn wait_for_parties(host: &mut std::process::Child) -> Vec<i32> {
     use std::io::BufRead;
-    let lines = std::io::BufReader::new(host.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let line = lines.skip_while(|line| !line.contains("at [")).next().expect("the host gets there");
+    let mut lines = std::io::BufReader::new(host.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let line = lines.find(|line| line.contains("at [")).expect("the host gets there");
     let (_, list) = line.split_once("at [").unwrap();
     list.trim_end_matches(']').split(", ").map(|pid| pid.parse().unwrap()).collect()
 }

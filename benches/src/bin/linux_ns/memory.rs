@@ -1,7 +1,8 @@
 //! What an idle sandbox takes.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use poolyard_benches::row::{OURS, Row};
 use poolyard_linux_ns::LinuxNs;
@@ -36,8 +37,22 @@ impl Counter {
 impl Drop for Counter {
     fn drop(&mut self) {
         let _ = std::fs::write("/sys/fs/cgroup/memory/cgroup.procs", "0");
-        let _ = std::fs::remove_dir(&self.dir);
+        // The last sandboxes may be ending still.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while self.dir.exists() && Instant::now() < deadline {
+            remove(&self.dir);
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
+}
+
+/// Removes a cgroup and those in it, as far as they are empty.
+fn remove(dir: &Path) {
+    let inside = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in inside.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove(&entry.path());
+    }
+    let _ = std::fs::remove_dir(dir);
 }
 
 pub(crate) fn rows(programs: &Programs) -> io::Result<Vec<Row>> {
