@@ -25,12 +25,26 @@ static DIVERT: extern "C" fn() = {
         if std::env::var_os(ROLE).is_some() {
             std::process::exit(serve().is_err().into());
         }
+        leave_the_mounts_of_others();
         poolyard_process::init(|zygote| {
             zygote.entry("worker", serve);
         });
     }
     divert
 };
+
+/// The census counts mounts, and those that somebody else makes meanwhile are not ours. Without the privilege for
+/// a mount namespace they are counted.
+fn leave_the_mounts_of_others() {
+    let flags = libc::MS_REC | libc::MS_PRIVATE;
+    let none = std::ptr::null();
+    // SAFETY: no other thread exists yet; the paths are C strings, and no pointer is kept.
+    unsafe {
+        if libc::unshare(libc::CLONE_NEWNS) == 0 {
+            libc::mount(none, c"/".as_ptr(), none, flags, none.cast());
+        }
+    }
+}
 
 /// A worker in which a user can leave something: a value, a child process, a file.
 fn serve() -> io::Result<()> {
