@@ -5,6 +5,7 @@ pub mod interpreter;
 pub mod judging;
 pub mod live;
 pub mod load;
+pub mod proxy;
 
 /// The examples of the READMEs compile and run.
 #[cfg(doctest)]

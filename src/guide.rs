@@ -3,6 +3,7 @@
 //! - [`write_a_manager`]: from the first method to the proof that a manager is right
 //! - [`migrate_from_deadpool_or_bb8`]: what to change, what to look out for
 //! - [`operations`]: limits, control groups, containers, AppArmor, systemd, numbers
+//! - [`sizing`]: how many, for whom, and how to see that it is too few or too many
 //! - [`troubleshooting`]: symptom, command, fix
 //!
 //! They are the files of `docs/guide/` in the repository.
@@ -11,7 +12,7 @@
 //
 // The first definition of a link counts, so these go before those of the files, which lead to files.
 
-#[doc = "[sizing]: https://github.com/poolyard/poolyard/blob/main/docs/guide/sizing.md\n"]
+#[doc = "[sizing]: self::sizing\n"]
 #[doc = "[operations]: self::operations\n[troubleshooting]: self::troubleshooting\n\n"]
 #[doc = include_str!("../docs/guide/write-a-manager.md")]
 pub mod write_a_manager {}
@@ -22,10 +23,14 @@ pub mod write_a_manager {}
 pub mod migrate_from_deadpool_or_bb8 {}
 
 #[cfg(any(all(doc, not(doctest)), feature = "serde"))]
-#[doc = "[sizing]: https://github.com/poolyard/poolyard/blob/main/docs/guide/sizing.md\n"]
+#[doc = "[sizing]: self::sizing\n"]
 #[doc = "[troubleshooting]: self::troubleshooting\n\n"]
 #[doc = include_str!("../docs/guide/operations.md")]
 pub mod operations {}
+
+#[doc = "[operations]: self::operations\n\n"]
+#[doc = include_str!("../docs/guide/sizing.md")]
+pub mod sizing {}
 
 #[doc = "[operations]: self::operations\n\n"]
 #[doc = include_str!("../docs/guide/troubleshooting.md")]

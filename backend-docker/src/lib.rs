@@ -20,6 +20,38 @@
 //! # }
 //! ```
 //!
+//! # Which container
+//!
+//! A [`ContainerSpec`] is the key of the pool: equal specifications share containers.
+//! [`sandbox`](ContainerSpec::sandbox) runs commands of others: closed by default.
+//! [`service`](ContainerSpec::service) runs its image's program, a database say; [`Wait`] says when it
+//! is ready and [`Reset`] how it is cleaned. [`TestPool`] is a pool of services for the tests of a crate.
+//!
+//! # What ends containers
+//!
+//! A container with the agent ends when the connection to this process does: on close, on drop, and
+//! when the process is killed. The engine then removes it with its anonymous volumes. Networks, named
+//! volumes, containers [without an agent](ContainerSpec::without_agent) and those that were created
+//! and never started carry a label with their owner; every manager removes those of dead owners with
+//! its first container and once a minute, and [`DockerManager::reap`] at once. Owners on other
+//! machines of one engine are known by a lease of five minutes in their containers' names.
+//!
+//! # Engines
+//!
+//! | | |
+//! |---|---|
+//! | Docker | tested with 20.10 (API 1.41), and by hand with 26.1 (API 1.45); newer ones are spoken to without a version in the path, and their replies read tolerantly |
+//! | Podman | tested with 4.3; health checks need systemd's timers, containers without an agent need `catatonit`; it reads no runtime; a restart at times costs the container, and the pool makes another; its containers outlive its service |
+//! | elsewhere, by `tcp://` | only containers without an agent: it comes by a directory of this machine. No TLS and no ssh: use a tunnel to a local socket |
+//!
+//! With live restore, Docker 20.10 removes running containers at its restart, because they are to be
+//! removed at their end. The pool notices and makes others.
+//!
+//! # Limits
+//!
+//! Terminals and passing file descriptors of the host into a container are not supported; a command
+//! that asks for them is refused by name. So are limits of processor time, swap and disk per command.
+//!
 //! # Map
 //!
 //! | file | idea |
@@ -28,6 +60,7 @@
 //! | `spec`, `profile` | what a container is made of: the key |
 //! | `make` | from a specification to a ready container, leaving nothing behind on the way |
 //! | `container`, `exec`, `stats` | the resource: addresses, files, commands, usage |
+//! | `test_pool` | one pool for all tests of a crate |
 //! | `wait` | when it is ready |
 //! | `reset` | how it becomes clean, and the proof |
 //! | `agent`, `run_dir` | the resident agent: connection, requests, streams; how it gets inside |
@@ -52,6 +85,7 @@ mod run_dir;
 mod shop;
 mod spec;
 mod stats;
+mod test_pool;
 mod wait;
 
 pub use container::{Container, EngineOutput};
@@ -61,6 +95,7 @@ pub use reap::Reaped;
 pub use reset::Reset;
 pub use spec::{ContainerSpec, MIB, Mount, Network, Port, Pull, Tmpfs};
 pub use stats::Stats;
+pub use test_pool::{CleanupError, TestPool};
 pub use wait::{Check, Wait};
 
 extern crate alloc;

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::agent::{Link, Spawn, wire};
 use crate::container::{Container, Main};
+use crate::engine::Address;
 use crate::engine::events::Lifeline;
 use crate::engine::types::{Image, Inspected};
 use crate::error::{Error, ErrorKind, Stage};
@@ -33,6 +34,9 @@ pub(crate) async fn container(
     spec.validate()?;
     shop.open();
     let engine = &shop.engine;
+    if spec.agent && !engine.http.address.is_local() {
+        return Err(too_far(&engine.http.address));
+    }
     let image = engine.ensure_image(&spec.image, &spec.platform, &spec.pull).await?;
     if spec.agent {
         fits(&image)?;
@@ -65,6 +69,12 @@ pub(crate) async fn prepare(container: &mut Container, deadline: Instant) -> Res
     wait::until_ready(container, &spec.wait, left).await?;
     container.baseline = Baseline::take(container).await?;
     Ok(())
+}
+
+/// The agent comes by a directory of this machine, and calls a socket in it.
+fn too_far(address: &Address) -> Error {
+    let message = format!("the agent cannot be put into containers of {address}; use without_agent()");
+    Error::new(Stage::Agent, ErrorKind::Unsupported, message)
 }
 
 /// The agent is a program of one kind of machine.

@@ -147,6 +147,12 @@ impl DockerManager {
         }
     }
 
+    /// Containers that could not be removed so far, each with the reason. They are tried again when
+    /// they are dropped, and swept when this process has ended.
+    pub fn not_removed(&self) -> Vec<String> {
+        self.shop.failures()
+    }
+
     async fn clean(&self, container: &mut Container, cx: &Context) -> Result<(), Error> {
         let spec = container.spec.clone();
         match &spec.reset {
@@ -240,11 +246,8 @@ impl Manager for DockerManager {
     async fn destroy(&self, _: &ContainerSpec, container: &mut Container, reason: Reason, _: &Context) {
         tracing::debug!(container = container.name, %reason, "removing container");
         container.end();
-        match self.shop.engine.remove(&container.id).await {
-            Ok(()) => container.removed = true,
-            // The drop tries again.
-            Err(error) => tracing::warn!(container = container.name, %error, "could not be removed yet"),
-        }
+        // If it is not, the drop tries again.
+        container.removed = self.shop.remove(&container.id).await;
     }
 
     fn reuse(&self, spec: &ContainerSpec, container: &mut Container, _: &Meta) -> Reuse {

@@ -1,5 +1,6 @@
 //! [`Shop`]: what all containers of one manager share, and what runs behind them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,8 +29,8 @@ pub(crate) struct Shop {
     next: AtomicU64,
     /// Like the follower of events, it may end with its runtime.
     sweeper: Mutex<Option<JoinHandle<()>>>,
-    /// For removals where no runtime is.
-    leftovers: Mutex<Vec<String>>,
+    /// Containers that could not be removed so far, and why.
+    failures: Mutex<BTreeMap<String, String>>,
 }
 
 /// What happened, for the statistics.
@@ -58,7 +59,7 @@ impl Shop {
             run_dirs: Mutex::default(),
             next: AtomicU64::new(0),
             sweeper: Mutex::default(),
-            leftovers: Mutex::default(),
+            failures: Mutex::default(),
         })
     }
 
@@ -69,8 +70,6 @@ impl Shop {
     /// Sweeps, from the first container on.
     pub(crate) fn open(self: &Arc<Self>) {
         self.sweep_regularly();
-        let leftovers = std::mem::take(&mut *self.leftovers.lock());
-        leftovers.into_iter().for_each(|id| self.remove_later(id));
     }
 
     /// Follows what happens to a container from here on.
@@ -117,18 +116,54 @@ impl Shop {
         format!("poolyard-{host}-{rest}-{n}-{}", reap::lease_end())
     }
 
-    /// Removes a container without waiting. Where there is no runtime, its agent has already been
-    /// told, and the engine removes what ends; what is not covered by that waits for the next call.
+    /// Removes a container without waiting; on a thread where there is no runtime.
     pub(crate) fn remove_later(self: &Arc<Self>, id: String) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return self.leftovers.lock().push(id);
-        };
-        let shop = self.clone();
-        runtime.spawn(async move {
-            if let Err(error) = shop.engine.remove(&id).await {
-                tracing::warn!(%error, container = id, "a container could not be removed");
+        let removal = Removal { shop: self.clone(), id: Some(id) };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(removal.carry_out());
+        }
+    }
+
+    /// Removes a container, and remembers it if that fails; says whether it is gone.
+    pub(crate) async fn remove(&self, id: &str) -> bool {
+        let result = self.engine.remove(id).await;
+        let mut failures = self.failures.lock();
+        match result {
+            Ok(()) => drop(failures.remove(id)),
+            Err(ref error) => {
+                tracing::warn!(%error, container = id, "a container could not be removed yet");
+                failures.insert(id.to_owned(), error.to_string());
             }
-        });
+        }
+        result.is_ok()
+    }
+
+    pub(crate) fn failures(&self) -> Vec<String> {
+        self.failures.lock().iter().map(|(id, error)| format!("{id}: {error}")).collect()
+    }
+}
+
+/// A container that is to be removed, by a task if that may run to its end.
+struct Removal {
+    shop: Arc<Shop>,
+    id: Option<String>,
+}
+
+impl Removal {
+    async fn carry_out(mut self) {
+        if let Some(id) = self.id.clone() {
+            self.shop.remove(&id).await;
+            self.id = None;
+        }
+    }
+}
+
+impl Drop for Removal {
+    /// There is no runtime, or it has ended before the engine answered.
+    fn drop(&mut self) {
+        if let Some(id) = self.id.take() {
+            self.shop.engine.http.address.remove_from_a_thread(id);
+        }
     }
 }
 

@@ -114,7 +114,16 @@ impl<'a> Init<'a> {
         if self.plan.keep_background || self.running.iter().any(Option::is_some) {
             return;
         }
-        // In a pid namespace -1 is everything but its init. Fails if there is nobody.
+        // Whoever loses its parent here becomes a child of this process, so without children it is alone. To
+        // signal everybody the kernel would look at every process of the machine.
+        loop {
+            match sys::wait4(-1, sys::WNOHANG) {
+                Err(_) => return,
+                Ok((0, ..)) => break,
+                Ok(_) => {}
+            }
+        }
+        // In a pid namespace -1 is everything but its init.
         let _ = sys::kill(-1, sys::SIGKILL);
         while sys::wait4(-1, 0).is_ok() {}
     }

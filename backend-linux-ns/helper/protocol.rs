@@ -13,7 +13,10 @@
 //!
 //! The host talks to each of them over a unix seqpacket socket of its own; one datagram is one
 //! frame of `poolyard_guest::frame`. Both sides come from one build, so there are no versions to
-//! negotiate: the launcher's first message names the build, and a stranger is refused.
+//! negotiate: the launcher's first message names the build, and a stranger is refused. The guest's
+//! side of the decoding is `decode.rs`. Whoever sends nonsense is not answered: the socket closes.
+//! Every party may die or stop at every message; the tests do that to each of them, in the order of
+//! [`Kind::ALL`].
 //!
 //! # Messages
 //!

@@ -61,8 +61,17 @@ impl Channel {
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        let socket = register(ours, Interest::READABLE)?;
-        Ok((Self { socket }, theirs))
+        Ok((Self::over(ours)?, theirs))
+    }
+
+    /// A channel over a connected socket.
+    pub(crate) fn over(socket: OwnedFd) -> io::Result<Self> {
+        Ok(Self { socket: register(socket, Interest::READABLE)? })
+    }
+
+    /// The socket, of which the runtime does not hear any more.
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        self.socket.into_inner()
     }
 
     /// Sends one frame with copies of `fds`. Never blocks: the other side reads one before the next is

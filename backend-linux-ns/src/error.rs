@@ -69,7 +69,7 @@ impl Error {
 /// What the system says it lacks, or forbids, is not a failure of the moment.
 fn kind_of(stage: Stage, source: &io::Error) -> ErrorKind {
     match (stage, source.raw_os_error()) {
-        (Stage::OpenBase, _) => ErrorKind::InvalidSpec,
+        (Stage::OpenBase, _) | (Stage::Cgroup, Some(libc::EINVAL | libc::ERANGE)) => ErrorKind::InvalidSpec,
         (_, Some(libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EOPNOTSUPP)) => ErrorKind::Unsupported,
         (Stage::CloneKeeper, Some(libc::ENOSPC | libc::EUSERS)) => ErrorKind::Unsupported,
         _ => ErrorKind::System,
@@ -95,6 +95,9 @@ fn hint(stage: Stage, source: &io::Error) -> &'static str {
         }
         (Stage::MountBase | Stage::MountRoot, Some(libc::EPERM)) => {
             "this kernel does not mount overlayfs in a user namespace; it needs 5.11 or newer"
+        }
+        (Stage::Cgroup, Some(libc::EINVAL | libc::ERANGE | libc::ENOSPC | libc::EACCES)) => {
+            "this system cannot enforce one of the limits; processors must exist and be allowed to this process"
         }
         (Stage::MountBase | Stage::MountRoot, Some(libc::ENODEV)) => "load the kernel module `overlay`",
         _ => "",

@@ -1,7 +1,7 @@
 //! [`Exec`] for [`Sandbox`]: from a command to its outcome.
 
 use std::future::{Future, poll_fn};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,11 +11,11 @@ use async_trait::async_trait;
 use poolyard_exec::{
     Command, ErrorKind, Exec, ExecError, ExecFds, Fds, InputWriter, Limit, Limits, Outcome, Output,
     OutputReader, Process, ProcessControl, ProcessParts, Signal, Stage as At, Stdin, Support, TtySize,
-    Verdict,
+    Verdict, WaitStatus,
 };
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::channel::Channel;
+use crate::channel::{self, Channel};
 use crate::error::{Error, Stage};
 use crate::files;
 use crate::lease::Lease;
@@ -23,17 +23,20 @@ use crate::protocol::{Kind, open};
 use crate::request;
 use crate::run::{Cause, Run, Watch};
 use crate::sandbox::Sandbox;
-use crate::streams::{self, Input, Stream, Tap};
+use crate::streams::{self, Input, Pipe, Stream, Tap};
 
 /// How long a command runs before its output is read while it runs. Most are over by then, and their
 /// pipes are read once, at the end; a pipe holds 64 KiB, so a fast writer waits no longer than this.
 const QUIET: Duration = Duration::from_millis(1);
 
+/// What a runner that could not execute a program ends with; a program may end with it, too.
+const NOT_STARTED: i32 = 127;
+
 /// A command whose runner has been told to start it.
 struct Started {
     run: Arc<Run>,
-    /// Closes when the program starts; holds the reason if it cannot.
-    runner: Channel,
+    /// Its socket closes when the program starts, and holds the reason if it cannot.
+    runner: OwnedFd,
     ends: Ends,
 }
 
@@ -66,9 +69,13 @@ impl Exec for Sandbox {
         command.refuse_piped()?;
         let limits = self.support_ref().check(command)?;
         let started = self.start(command, limits, Fds::new()).await?;
-        let mut watch = Watch::new(Arc::clone(&started.run));
+        let mut watch = Watch::quietly(Arc::clone(&started.run), QUIET);
         let ended = collect(&mut watch, &started.run, command.capture, started.ends).await;
-        if let Some(error) = start_failure(&started.runner) {
+        let code = ended.as_ref().ok().and_then(|outcome| outcome.status).and_then(WaitStatus::code);
+        // Any other code is the program's own.
+        if matches!(code, None | Some(NOT_STARTED))
+            && let Some(error) = start_failure(&started.runner)
+        {
             return Err(error.into());
         }
         let mut outcome = ended?;
@@ -84,6 +91,7 @@ impl ExecFds for Sandbox {
         let Started { run, runner, ends } = self.start(command, limits, fds).await?;
         let mut watch = Watch::new(Arc::clone(&run));
         // Closed by execve, or a reason why not.
+        let runner = Channel::over(runner).map_err(internal)?;
         if let Ok(Some(message)) = runner.receive().await {
             let _ = poll_fn(|cx| Pin::new(&mut watch).poll(cx)).await;
             return Err(message.failure().into());
@@ -117,23 +125,29 @@ impl Sandbox {
             files::copy_in(lease, file).await?;
         }
         let given = fds.into_entries();
+        let (runner, pipes, before) = match lease.take_armed() {
+            Some(armed) => (Some(armed.runner), armed.pipes.map(Some), armed.before),
+            None => (None, [None, None], None),
+        };
         let (ends, mut theirs) = match command.tty {
             Some(size) => terminal(lease, command, size).await?,
-            None => standard_streams(command, &given).map_err(internal)?,
+            None => standard_streams(command, &given, pipes).map_err(internal)?,
         };
         theirs.extend(given);
         theirs.sort_by_key(|(number, _)| *number);
-        let (index, runner) = lease.runner().await.map_err(ExecError::from)?;
+        let (index, runner) = match runner {
+            Some(runner) => (0, runner),
+            None => lease.spawn_runner().await.map_err(ExecError::from)?,
+        };
         let version = self.shared().cgroup_version();
-        let mut run = Run::prepare(Arc::clone(lease), version, index, limits).map_err(busy)?;
+        let mut run = Run::prepare(Arc::clone(lease), version, index, before, limits).map_err(busy)?;
         let numbers: Vec<u32> = theirs.iter().map(|(number, _)| *number).collect();
         let request = request::encode(command, run.limits(), self.support_ref().work_dir(), &numbers)
             .map_err(internal)?;
         let handed: Vec<BorrowedFd<'_>> =
             request.memory.iter().chain(theirs.iter().map(|(_, fd)| fd)).map(AsFd::as_fd).collect();
         run.begin();
-        runner
-            .send(&request.frame, &handed)
+        channel::send(runner.as_raw_fd(), &request.frame, &handed)
             .map_err(|_| ExecError::from(Error::gone("the runner is gone")))?;
         Ok(Started { run: Arc::new(run), runner, ends })
     }
@@ -158,8 +172,8 @@ fn busy(error: Error) -> ExecError {
     }
 }
 
-fn start_failure(runner: &Channel) -> Option<Error> {
-    match runner.try_receive() {
+fn start_failure(runner: &OwnedFd) -> Option<Error> {
+    match channel::receive(runner.as_raw_fd()) {
         Ok(Some(message)) if message.kind == Kind::Failed => Some(message.failure()),
         _ => None,
     }
@@ -167,7 +181,11 @@ fn start_failure(runner: &Channel) -> Option<Error> {
 
 /// Makes the streams that are not `given`. Without input there is nothing to make: the runner has an
 /// empty one already.
-fn standard_streams(command: &Command, given: &[(u32, OwnedFd)]) -> std::io::Result<(Ends, Theirs)> {
+fn standard_streams(
+    command: &Command,
+    given: &[(u32, OwnedFd)],
+    prepared: [Option<Pipe>; 2],
+) -> std::io::Result<(Ends, Theirs)> {
     let (mut ends, mut theirs) = (Ends::default(), Theirs::new());
     match &command.stdin {
         Stdin::Empty => {}
@@ -178,9 +196,10 @@ fn standard_streams(command: &Command, given: &[(u32, OwnedFd)]) -> std::io::Res
             ends.stdin = Some(ours);
         }
     }
-    for (number, end) in [(1, &mut ends.stdout), (2, &mut ends.stderr)] {
+    let [stdout, stderr] = prepared;
+    for (number, end, pipe) in [(1, &mut ends.stdout, stdout), (2, &mut ends.stderr, stderr)] {
         if given.iter().all(|(other, _)| *other != number) {
-            let (ours, command_end) = streams::output_pipe()?;
+            let (ours, command_end) = pipe.map_or_else(streams::output_pipe, Ok)?;
             theirs.push((number, command_end));
             *end = Some(ours);
         }
@@ -240,9 +259,9 @@ impl Ends {
 async fn collect(watch: &mut Watch, run: &Arc<Run>, capture: u64, ends: Ends) -> Result<Outcome, ExecError> {
     let taps = ends.into_taps(run).map_err(internal)?;
     let mut outputs = [Output::default(), Output::default()];
-    let (ended, taps) = match tokio::time::timeout(QUIET, &mut *watch).await {
-        Ok(ended) => (ended, taps),
-        Err(_) => read_along(watch, run, capture, taps, &mut outputs).await.map_err(internal)?,
+    let (ended, taps) = match watch.quiet().await {
+        Some(ended) => (ended, taps),
+        None => read_along(watch, run, capture, taps, &mut outputs).await.map_err(internal)?,
     };
     let mut outcome = ended?;
     let mut over = false;

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -15,18 +15,19 @@ use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 use poolyard_guest::frame::{Header, Writer};
 
-use crate::cgroup::Slot;
-use crate::channel::{Channel, Message};
+use crate::cgroup::{Reading, Slot};
+use crate::channel::{self, Channel, Message};
 use crate::error::{Error, Stage};
 use crate::protocol::Kind;
+use crate::streams::{Pipe, output_pipe};
 
 #[derive(Debug)]
 pub(crate) struct Lease {
     init: Channel,
     init_pidfd: OwnedFd,
     slot: Option<Arc<Slot>>,
-    /// The runner that was armed with the lease, until the first command takes it.
-    armed: Mutex<Option<Channel>>,
+    /// What was prepared for the first command, until it takes it.
+    armed: Mutex<Option<Armed>>,
     mail: Mutex<Mail>,
     next_index: AtomicU32,
     /// Commands that run, and what they agreed on.
@@ -35,6 +36,28 @@ pub(crate) struct Lease {
     touched: AtomicBool,
     /// Whether something went wrong that makes the sandbox useless.
     broken: AtomicBool,
+}
+
+/// Everything that can be made ready before a command is known, off its caller's path.
+#[derive(Debug)]
+pub(crate) struct Armed {
+    /// The runner's socket. Not registered with a runtime: its end, when the program starts, would wake it
+    /// for nothing.
+    pub(crate) runner: OwnedFd,
+    /// For standard output and standard error.
+    pub(crate) pipes: [Pipe; 2],
+    /// What the slot has counted so far, its peak set back.
+    pub(crate) before: Option<Reading>,
+}
+
+impl Armed {
+    pub(crate) fn prepare(runner: Channel, slot: Option<&Slot>) -> io::Result<Self> {
+        if let Some(slot) = slot {
+            slot.reset_peak();
+        }
+        let pipes = [output_pipe()?, output_pipe()?];
+        Ok(Self { runner: runner.into_socket(), pipes, before: slot.map(Slot::read) })
+    }
 }
 
 /// How a command's main process ended, as the init tells it.
@@ -55,12 +78,12 @@ struct Mail {
 }
 
 impl Lease {
-    pub(crate) fn new(init: Channel, init_pidfd: OwnedFd, runner: Channel, slot: Option<Arc<Slot>>) -> Self {
+    pub(crate) fn new(init: Channel, init_pidfd: OwnedFd, armed: Armed, slot: Option<Arc<Slot>>) -> Self {
         Self {
             init,
             init_pidfd,
             slot,
-            armed: Mutex::new(Some(runner)),
+            armed: Mutex::new(Some(armed)),
             mail: Mutex::default(),
             // The armed runner has index 0.
             next_index: AtomicU32::new(1),
@@ -95,16 +118,21 @@ impl Lease {
 
     /// Whether its init and the armed runner are there.
     pub(crate) fn is_alive(&self) -> bool {
-        let closed = |channel: &Channel| !matches!(channel.try_receive(), Err(e) if e.kind() == io::ErrorKind::WouldBlock);
+        let closed = |armed: &Armed| {
+            let word = channel::receive(armed.runner.as_raw_fd());
+            !matches!(word, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+        };
         let armed = self.armed.lock();
         !self.is_broken() && !is_readable(&self.init_pidfd) && !armed.as_ref().is_some_and(closed)
     }
 
-    /// A runner for one command: the armed one, or a new one.
-    pub(crate) async fn runner(&self) -> Result<(u32, Channel), Error> {
-        if let Some(runner) = self.armed.lock().take() {
-            return Ok((0, runner));
-        }
+    /// What was prepared for the first command; `None` for all others.
+    pub(crate) fn take_armed(&self) -> Option<Armed> {
+        self.armed.lock().take()
+    }
+
+    /// A new runner, for a command that is not the first: its index and its socket.
+    pub(crate) async fn spawn_runner(&self) -> Result<(u32, OwnedFd), Error> {
         let index = self.next_index.fetch_add(1, Ordering::Relaxed);
         let (ours, theirs) = Channel::pair().map_err(|e| Error::system(Stage::CloneRunner, e))?;
         let procs = self.slot().map(Slot::procs).unwrap_or_default();
@@ -114,7 +142,7 @@ impl Lease {
         drop(fds);
         drop(theirs);
         match ours.receive().await {
-            Ok(Some(message)) if message.kind == Kind::Armed => Ok((index, ours)),
+            Ok(Some(message)) if message.kind == Kind::Armed => Ok((index, ours.into_socket())),
             Ok(Some(message)) if message.kind == Kind::Failed => Err(message.failure()),
             _ => Err(self.take_failure(index).unwrap_or_else(|| Error::gone("the sandbox's init is gone"))),
         }

@@ -38,9 +38,20 @@
 //! A command is hostile code. It must not affect the host or other sandboxes, learn from or leave
 //! anything to another lease, make the pool useless, or falsify its verdict. Holes of the kernel itself
 //! are made fewer by the filters (no nested user namespaces, io_uring, bpf, keyrings), but not closed; for
-//! that, use virtual machines. Caches of the processor and the presence of pages of the shared base can be
-//! measured from inside. In the unprivileged modes the nodes in /dev are the host's, so that locks on them
-//! are a channel; [`LinuxNs::probe`] says so.
+//! that, use virtual machines. Thirty-five ways out are tried by the tests in every [`Mode`], each with a
+//! control in which it succeeds; `tests/hostile/` has the programs.
+//!
+//! What stays open: caches of the processor can be timed; two counters of sockets in /proc/net/sockstat are the
+//! whole machine's. In the unprivileged modes the nodes in /dev are the host's, so that locks on them are a
+//! channel; [`LinuxNs::probe`] says so. Without cgroups (an ordinary user to whom none is delegated) memory,
+//! processes and processor time cannot be bounded, and asking for it is an error.
+//!
+//! # Cgroups
+//!
+//! Version 1, version 2 and hybrid systems. A sandbox has one cgroup for its whole life; a runner enters it by
+//! writing to `cgroup.procs`, and what is in it is killed by its pid namespace. `cgroup.kill` is never used: some
+//! kernels (6.12 and 6.18 among them) kill for ever whoever is born by `CLONE_INTO_CGROUP` into a cgroup that was
+//! killed once. The tests find out which kind the running kernel is.
 
 // The guest's runtime has the same frames under this name.
 #[cfg(all(test, target_os = "linux"))]

@@ -12,6 +12,7 @@ use crate::cgroup::{Slot, Slots, Version};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::launcher::Launcher;
 use crate::mode::Mode;
+use crate::run::slot_limits;
 use crate::sandbox::Sandbox;
 use crate::spec::{Canary, Inner, ReusePolicy, SandboxSpec};
 
@@ -109,7 +110,15 @@ impl Shared {
                     let detail = format!("the controller `{missing}` is not there; mount or delegate it");
                     return Err(Error::new(Stage::Cgroup, ErrorKind::Unsupported, detail));
                 }
-                slots.make(&extra).map(Some).map_err(|e| Error::system(Stage::Cgroup, e))
+                let slot = slots.make(&extra).map_err(|e| Error::system(Stage::Cgroup, e))?;
+                match slot.limit(&slot_limits(limits)) {
+                    Ok(()) => Ok(Some(slot)),
+                    // Found out here, and not by the first command.
+                    Err(e) => {
+                        slots.retire(slot);
+                        Err(Error::system(Stage::Cgroup, e))
+                    }
+                }
             }
             Err(reason) if needed => Err(Error::new(Stage::Cgroup, ErrorKind::Unsupported, reason.clone())),
             Err(_) => Ok(None),

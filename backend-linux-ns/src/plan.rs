@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path};
 
-use poolyard_exec::Network;
+use poolyard_exec::{Command, Limits, Network};
 use poolyard_guest::frame::{Header, Writer};
 
 use crate::error::{Error, ErrorKind, Stage};
@@ -20,6 +20,7 @@ type PartSpec = (Part, CString, Vec<u8>);
 
 /// The frame that asks the launcher for a sandbox.
 pub(crate) fn encode(spec: &Inner, ids: &Ids) -> Result<Vec<u8>, Error> {
+    refuse_impossible(&spec.limits)?;
     let parts = parts(spec)?;
     if parts.len() > MAX_PARTS {
         return Err(invalid(format!("has {} parts, at most {MAX_PARTS} are possible", parts.len())));
@@ -47,6 +48,11 @@ pub(crate) fn encode(spec: &Inner, ids: &Ids) -> Result<Vec<u8>, Error> {
         Ok(frame) => Ok(frame.to_vec()),
         Err(_) => Err(invalid("is too long; use fewer or shorter paths".into())),
     }
+}
+
+/// The same rule as for a command's own limits. A disk of size 0 would even be one without a bound.
+fn refuse_impossible(limits: &Limits) -> Result<(), Error> {
+    Command::new("any").limits(limits.clone()).validate().map_err(|error| invalid(error.to_string()))
 }
 
 fn invalid(what: String) -> Error {

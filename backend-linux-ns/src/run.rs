@@ -2,8 +2,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -60,12 +60,14 @@ struct State {
 }
 
 impl Run {
-    /// Takes a place among the commands of the lease and sets the limits. Call [`begin`](Self::begin) when
-    /// the program is about to start.
+    /// Takes a place among the commands of the lease and sets the limits. `before` is what the slot had
+    /// counted when it was last at rest, if that is known. Call [`begin`](Self::begin) when the program is
+    /// about to start.
     pub(crate) fn prepare(
         lease: Arc<Lease>,
         version: Option<Version>,
         index: u32,
+        before: Option<Reading>,
         limits: Limits,
     ) -> Result<Self, Error> {
         let wanted = slot_limits(&limits);
@@ -75,9 +77,11 @@ impl Run {
                           same, wait for its end, or take another sandbox";
             return Err(Error::new(Stage::Command, ErrorKind::System, detail));
         }
+        // Once a command has run, what was counted before it says nothing any more.
+        let before = before.filter(|_| running.starts == 0);
         if let Some(slot) = lease.slot() {
             slot.limit(&wanted).map_err(|e| Error::system(Stage::Cgroup, e))?;
-            if running.count == 0 {
+            if running.count == 0 && before.is_none() {
                 slot.reset_peak();
             }
         }
@@ -86,7 +90,7 @@ impl Run {
         running.limits = wanted;
         let starts_before = if running.count == 1 { running.starts } else { 0 };
         drop(running);
-        let before = lease.slot().map(Slot::read).unwrap_or_default();
+        let before = before.or_else(|| lease.slot().map(Slot::read)).unwrap_or_default();
         let state = Mutex::default();
         Ok(Self { lease, index, limits, version, started: Instant::now(), before, starts_before, state })
     }
@@ -152,24 +156,26 @@ impl Run {
         let (cause, cut) = (state.cause.map(|(cause, _)| cause), state.cut);
         drop(state);
         let wall = self.started.elapsed();
-        let facts = Facts { status: exit.status, cause, hit: self.hits(), cpu: self.cpu_used() };
+        // Read once: each number is a system call.
+        let after = self.lease.slot().map(Slot::read).unwrap_or_default();
+        let cpu = after.cpu.zip(self.before.cpu).map(|(after, before)| after.saturating_sub(before));
+        let facts = Facts { status: exit.status, cause, hit: self.hits(&after), cpu };
         let mut outcome = Outcome::new(facts.verdict(&self.limits));
         outcome.status = Some(WaitStatus::from_raw(exit.status));
         outcome.limits_hit = facts.limits_hit(&outcome.verdict);
-        outcome.usage = self.usage(wall, exit);
+        outcome.usage = self.usage(wall, cpu, &after, exit);
         (outcome.stdout.truncated, outcome.stderr.truncated) = (cut[0], cut[1]);
         outcome
     }
 
-    fn hits(&self) -> Hits {
-        let after = self.lease.slot().map(Slot::read).unwrap_or_default();
+    fn hits(&self, after: &Reading) -> Hits {
         Hits {
             memory: after.memory_kills > self.before.memory_kills,
             processes: after.forks_refused > self.before.forks_refused,
         }
     }
 
-    fn usage(&self, wall: Duration, exit: &Exit) -> Usage {
+    fn usage(&self, wall: Duration, cpu: Option<Duration>, after: &Reading, exit: &Exit) -> Usage {
         let time = |at: usize| Duration::new(exit.usage[at], exit.usage[at + 1] as u32 * 1000);
         let (user, system) = (time(0), time(2));
         let mut usage = Usage::default();
@@ -180,8 +186,7 @@ impl Run {
         usage.memory_peak = Some(Measured::new(exit.usage[4] * 1024, Source::Rusage));
         if let (Some(slot), Some(version), true) = (self.lease.slot(), self.version, self.was_alone()) {
             let source = if version == Version::V1 { Source::CgroupV1 } else { Source::CgroupV2 };
-            let after = slot.read();
-            if let Some(cpu) = self.cpu_used() {
+            if let Some(cpu) = cpu {
                 usage.cpu_time = Some(Measured::new(cpu, source));
             }
             // A peak that cannot be set back is this command's only if it has grown.
@@ -272,24 +277,50 @@ impl Facts {
 pub(crate) struct Watch {
     run: Arc<Run>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Until when nobody reads the command's output.
+    quiet: Option<Instant>,
     ended: bool,
+}
+
+/// What a watch has waited for.
+enum Event {
+    Ended(Result<Outcome, Error>),
+    /// The command runs for longer than most.
+    Quiet,
 }
 
 impl Watch {
     pub(crate) fn new(run: Arc<Run>) -> Self {
-        let mut watch = Self { run, timer: None, ended: false };
-        watch.set_timer();
+        let mut watch = Self { run, timer: None, quiet: None, ended: false };
+        watch.set_timer(Some(Duration::ZERO));
         watch
     }
 
-    /// The next moment at which there is something to look at.
-    fn set_timer(&mut self) {
+    /// Like [`new`](Self::new); [`quiet`](Self::quiet) then waits so long.
+    pub(crate) fn quietly(run: Arc<Run>, time: Duration) -> Self {
+        let quiet = Some(run.started + time);
+        let mut watch = Self { run, timer: None, quiet, ended: false };
+        watch.set_timer(Some(Duration::ZERO));
+        watch
+    }
+
+    /// Waits for the end or for the end of the quiet time, which gives `None`. One timer serves both, since
+    /// each costs a wake-up of the runtime.
+    pub(crate) async fn quiet(&mut self) -> Option<Result<Outcome, Error>> {
+        match std::future::poll_fn(|cx| self.poll_event(cx)).await {
+            Event::Ended(ended) => Some(ended),
+            Event::Quiet => None,
+        }
+    }
+
+    /// The next moment at which there is something to look at, with so much processor time used.
+    fn set_timer(&mut self, cpu: Option<Duration>) {
         let run = &self.run;
         let killed = run.state.lock().cause.map(|(_, at)| at + GRACE);
         let wall = run.limits.wall_time.map(|limit| run.started + limit);
         let next = match killed {
             Some(_) => killed,
-            None => [wall, self.next_look_at_cpu()].into_iter().flatten().min(),
+            None => [wall, self.next_look_at_cpu(cpu), self.quiet].into_iter().flatten().min(),
         };
         match (&mut self.timer, next) {
             (Some(timer), Some(next)) => timer.as_mut().reset(next.into()),
@@ -298,9 +329,10 @@ impl Watch {
     }
 
     /// With all processors at work the budget cannot be spent before this moment.
-    fn next_look_at_cpu(&self) -> Option<Instant> {
+    fn next_look_at_cpu(&self, used: Option<Duration>) -> Option<Instant> {
         let limit = self.run.limits.cpu_time?;
-        let left = limit.saturating_sub(self.run.cpu_used()?);
+        self.run.before.cpu?;
+        let left = limit.saturating_sub(used?);
         let cpus =
             self.run.limits.cpu_set.as_ref().map_or_else(processors, |cpus| cpus.iter().count() as u32);
         let parallel = cpus
@@ -327,33 +359,50 @@ impl Watch {
     }
 }
 
-/// How many processors this process may use.
+impl Watch {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        loop {
+            if let Poll::Ready(exit) = self.run.lease.poll_exit(cx, self.run.index) {
+                self.ended = true;
+                let ended = exit.map(|exit| self.run.conclude(&exit));
+                return Poll::Ready(Event::Ended(ended.inspect_err(|_| self.run.lease.end())));
+            }
+            self.run.wake_at_end(cx.waker());
+            if self.run.state.lock().cause.is_some() {
+                self.set_timer(None);
+            }
+            let Some(timer) = &mut self.timer else { return Poll::Pending };
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let quiet_is_over = self.quiet.take_if(|until| Instant::now() >= *until).is_some();
+            self.look();
+            self.set_timer(self.run.cpu_used());
+            if quiet_is_over {
+                return Poll::Ready(Event::Quiet);
+            }
+        }
+    }
+}
+
+/// How many processors a command may use at once, asked once: the answer takes the system longer than a run.
+/// Those of the machine, since a thread that asks may be bound to fewer than the launcher.
 fn processors() -> u32 {
-    std::thread::available_parallelism().map_or(1, |count| count.get() as u32)
+    static COUNT: LazyLock<u32> = LazyLock::new(|| {
+        let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+        online.and_then(|count| u32::try_from(count).ok()).unwrap_or(1).max(1)
+    });
+    *COUNT
 }
 
 impl Future for Watch {
     type Output = Result<Outcome, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
         loop {
-            if let Poll::Ready(exit) = this.run.lease.poll_exit(cx, this.run.index) {
-                this.ended = true;
-                return Poll::Ready(
-                    exit.map(|exit| this.run.conclude(&exit)).inspect_err(|_| this.run.lease.end()),
-                );
+            if let Event::Ended(ended) = ready!(self.poll_event(cx)) {
+                return Poll::Ready(ended);
             }
-            this.run.wake_at_end(cx.waker());
-            if this.run.state.lock().cause.is_some() {
-                this.set_timer();
-            }
-            let Some(timer) = &mut this.timer else { return Poll::Pending };
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            this.look();
-            this.set_timer();
         }
     }
 }

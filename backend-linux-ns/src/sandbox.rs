@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use crate::cgroup::Slot;
 use crate::channel::{Channel, Message};
 use crate::error::{Error, ErrorKind, Stage};
-use crate::lease::{Lease, is_readable};
+use crate::lease::{Armed, Lease, is_readable};
 use crate::manager::Shared;
 use crate::plan;
 use crate::protocol::{Kind, open};
@@ -79,11 +79,11 @@ impl Sandbox {
     pub(crate) async fn renew(&mut self) -> Result<(), Error> {
         self.between_leases = true;
         self.lease.end();
-        let lease = arm(&self.keeper, self.slot.clone()).await?;
         if let Some(slot) = &self.slot {
-            // What a frozen or limited lease left must not hold up the next one.
-            slot.clear().map_err(|e| Error::system(Stage::Cgroup, e))?;
+            // Frozen processes cannot end, and the new lease waits for their end.
+            slot.thaw().map_err(|e| Error::system(Stage::Cgroup, e))?;
         }
+        let lease = arm(&self.keeper, self.slot.clone()).await?;
         self.lease = Arc::new(lease);
         self.between_leases = false;
         Ok(())
@@ -104,6 +104,10 @@ impl Sandbox {
     fn kill(&self) {
         // Fails only if it is dead already. With pid 1 the kernel ends the whole namespace.
         let _ = rustix::process::pidfd_send_signal(&self.keeper_pidfd, rustix::process::Signal::KILL);
+        if let Some(slot) = &self.slot {
+            // What is frozen cannot end.
+            let _ = slot.thaw();
+        }
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -289,7 +293,11 @@ async fn arm(keeper: &Channel, slot: Option<Arc<Slot>>) -> Result<Lease, Error> 
     drop((init_theirs, runner_theirs));
     match expect(&runner, Kind::Armed).await {
         Ok(armed) => match armed.fds.into_iter().next() {
-            Some(pidfd) => Ok(Lease::new(init, pidfd, runner, slot)),
+            Some(pidfd) => {
+                let armed = Armed::prepare(runner, slot.as_deref());
+                let armed = armed.map_err(|e| Error::system(Stage::CloneRunner, e))?;
+                Ok(Lease::new(init, pidfd, armed, slot))
+            }
             None => Err(Error::gone("the runner sent no pidfd")),
         },
         // Whoever broke the chain has said why on its own socket.

@@ -19,15 +19,18 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use crate::reactor::register;
 use crate::run::Run;
 
+/// Our end of a pipe, and the command's.
+pub(crate) type Pipe = (OwnedFd, OwnedFd);
+
 /// A pipe: the end that is read here does not block, the other one does.
-pub(crate) fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn output_pipe() -> io::Result<Pipe> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
     set_nonblocking(&read)?;
     Ok((read, write))
 }
 
 /// A pipe: the end that is written here does not block, the other one does.
-pub(crate) fn input_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn input_pipe() -> io::Result<Pipe> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
     set_nonblocking(&write)?;
     Ok((write, read))

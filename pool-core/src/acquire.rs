@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::thread::Thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::{AcquireError, CreateFailure, TryAcquireError};
 use crate::held::Held;
@@ -17,7 +17,7 @@ use crate::manager::Manager;
 use crate::observer::Observer;
 use crate::rt;
 use crate::shared::{Inner, Seat, Shared};
-use crate::time::Time;
+use crate::time::{Clock, Time};
 
 /// Options of one acquire.
 ///
@@ -32,6 +32,9 @@ pub struct Acquire {
     /// When to give up, whatever `wait_timeout` says. `None`: after `wait_timeout`.
     pub deadline: Option<Instant>,
 }
+
+/// Between two looks; the processor decides how long a pause is, from 10 to 50 ns.
+const PAUSES: usize = 4;
 
 type Acquisition<M, O, S> = Result<Lease<M, O, S>, AcquireError<<M as Manager>::Error>>;
 
@@ -60,6 +63,23 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
         Ok(Lease::new(self, held, false))
     }
 
+    /// Looks again a few times before the caller queues: where leases are short and their holders run on
+    /// other cores, a resource is back sooner than a queue can be joined. As long as somebody waits for
+    /// the key, there is nothing to be had, so nobody is passed.
+    #[cold]
+    fn look_again(
+        self: &Arc<Self>,
+        key: &M::Key,
+        location: &'static Location<'static>,
+    ) -> Option<Lease<M, O, S>> {
+        let lease = (0..self.patience.rounds()).find_map(|_| {
+            (0..PAUSES).for_each(|_| std::hint::spin_loop());
+            self.try_acquire(key, location).ok()
+        });
+        self.patience.learn(lease.is_some());
+        lease
+    }
+
     /// Takes what is ready after all, or a place in the queue, in which `waker` is left.
     #[cold]
     fn queue(
@@ -72,7 +92,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
         if self.is_forked() {
             return Err(AcquireError::Forked);
         }
-        let now = self.clock.fine();
+        let now = self.now();
         let deadline = options.deadline.map(|deadline| self.clock.at(deadline));
         let mut request = Request { deadline, now, location, waker: Some(waker.clone()) };
         let hash = self.hasher.hash_one(key);
@@ -92,7 +112,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
                 .ok_or(AcquireError::Closed)?
             }
         };
-        let Answer { acquired, held, deadline, driven, cost } = answer;
+        let Answer { acquired, held, deadline, driven, cost, cause } = answer;
         match acquired {
             Acquired::Ready(_) => {
                 let held = held.expect("a ready slot has a resource");
@@ -101,11 +121,16 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
             Acquired::Queued(waiter) => Ok(Begun::Queued(Waiting {
                 shared: self,
                 waiter,
+                hash,
+                since: now,
                 deadline,
                 backstop: None,
                 driven,
                 done: false,
             })),
+            Acquired::CircuitOpen(until) => {
+                Err(AcquireError::CircuitOpen { retry_after: until.since(now), cause })
+            }
             refusal => Err(self.refusal(refusal, cost)),
         }
     }
@@ -163,6 +188,9 @@ impl<'a, M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Acquir
     #[cold]
     fn poll_slow(&mut self, cx: &mut TaskContext<'_>) -> Poll<Acquisition<M, O, S>> {
         if self.waiting.is_none() {
+            if let Some(lease) = self.shared.look_again(self.key, self.location) {
+                return Poll::Ready(Ok(lease));
+            }
             match self.shared.queue(self.key, &self.options, self.location, cx.waker())? {
                 Begun::Ready(lease) => return Poll::Ready(Ok(lease)),
                 Begun::Queued(waiting) if waiting.driven => {
@@ -215,12 +243,17 @@ struct Answer<M: Manager> {
     /// The place is taken, the waker left, and a driver keeps the deadline: nothing is left to do.
     driven: bool,
     cost: u64,
+    /// The last error, where creations keep failing.
+    cause: Option<Arc<str>>,
 }
 
 /// A caller in the queue. Dropping it gives up the place, and passes on what was promised.
 struct Waiting<'a, M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> {
     shared: &'a Arc<Shared<M, O, S>>,
     waiter: u32,
+    /// Of its key.
+    hash: u64,
+    since: Time,
     deadline: Time,
     /// A timer on the caller's own runtime, where the driver lives on another one.
     backstop: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -261,11 +294,17 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Waiting<'_
 
     fn tell(&self, outcome: Result<Box<Held<M>>, AcquireError<M::Error>>) -> Acquisition<M, O, S> {
         let held = outcome.inspect_err(|error| {
+            tracing::trace!(key = self.hash, waited = ?self.waited(), %error, "poolyard: not served");
             if let AcquireError::TimedOut { phase, .. } = error {
                 _ = crate::call::contained(|| self.shared.observer.timed_out(*phase));
             }
         })?;
+        tracing::trace!(id = %held.meta.id, waited = ?self.waited(), "poolyard: served");
         Ok(Lease::new(self.shared, held, true))
+    }
+
+    fn waited(&self) -> Duration {
+        self.shared.clock.fine().since(self.since)
     }
 
     /// Makes sure that somebody keeps the deadline: the driver, and where it lives on another
@@ -307,10 +346,10 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Waiting<'_
 impl<M: Manager> Inner<M> {
     fn ask(&mut self, group: u32, request: &mut Request) -> Answer<M> {
         let Request { deadline: own, now, location, ref mut waker } = *request;
-        let common = now.plus_maybe(self.config.wait_timeout);
+        let common = now.plus_maybe(self.config.wait_timeout).after(Clock::LAG);
         let cost = self.ledger.cost_of(group);
         let acquired = self.ledger.acquire(group, own, common, now, location);
-        let mut driven = false;
+        let (mut driven, mut cause) = (false, None);
         let held = match acquired {
             Acquired::Ready(slot) => Some(self.unpark(slot)),
             Acquired::Queued(waiter) => {
@@ -318,9 +357,13 @@ impl<M: Manager> Inner<M> {
                 *self.seat(waiter) = Seat { waker: waker.take(), ..Default::default() };
                 None
             }
+            Acquired::CircuitOpen(_) => {
+                cause = self.shell(group).last_error.clone();
+                None
+            }
             _ => None,
         };
-        Answer { acquired, held, deadline: own.unwrap_or(common), driven, cost }
+        Answer { acquired, held, deadline: own.unwrap_or(common), driven, cost, cause }
     }
 
     /// What a settled waiter gets.
@@ -340,6 +383,9 @@ impl<M: Manager> Inner<M> {
         }
         Err(match fate {
             Fate::TimedOut(phase) => AcquireError::TimedOut { phase, counts: self.counts(), last_error },
+            Fate::CircuitOpen(until) => {
+                AcquireError::CircuitOpen { retry_after: until.since(now), cause: last_error }
+            }
             Fate::CreateFailed => match self.seat(waiter).failure.take() {
                 Some(CreateFailure::Error(error)) => AcquireError::Create(error),
                 Some(CreateFailure::Panicked(message)) => AcquireError::CreatePanicked(message),
@@ -386,6 +432,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Drop for W
             inner.ledger.cancel(self.waiter, now);
             seat
         });
+        tracing::trace!(key = self.hash, waited = ?self.waited(), "poolyard: cancelled");
         drop(left);
     }
 }

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use crate::adaptive::Adaptive;
 use crate::config::{ConfigError, PoolConfig, ReuseOrder};
 use crate::context::GoneSink;
 use crate::hash::RandomState;
 use crate::ledger::Ledger;
 use crate::manager::Manager;
 use crate::observer::Observer;
+use crate::patience::Patience;
 use crate::policy::{KeyPolicy, Policies};
 use crate::pool::Pool;
+use crate::pressure::{PressureSource, Source};
 use crate::rt::Placement;
 use crate::shared::{Inner, Shared, Sink};
 use crate::sync::Mutex;
@@ -30,6 +33,7 @@ pub struct Builder<M: Manager, O: Observer = (), S = RandomState> {
     pub(crate) config: PoolConfig,
     placement: Placement,
     policies: Policies<M>,
+    source: Source,
     /// Resources are checked before every hand-out, whatever the configuration says.
     pub(crate) check_always: bool,
 }
@@ -43,6 +47,7 @@ impl<M: Manager> Builder<M> {
             config: PoolConfig::default(),
             placement: Placement::default(),
             policies: Policies::NONE,
+            source: Source::default(),
             check_always: false,
         }
     }
@@ -105,8 +110,15 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
         max_abandoned: usize;
         /// How often a return may pass an older waiter of another key. Default: 64.
         max_overtakes: u64;
+        /// How long no creation of a key is tried whose creations keep failing, the first time; it
+        /// doubles with each failed probe. Default: 1 s.
+        breaker_pause: Duration;
+        /// How long no creation of a key is tried, at most. Default: 30 s.
+        breaker_max_pause: Duration;
         /// In which order idle resources are used. Default: [`ReuseOrder::Lifo`].
         order: ReuseOrder;
+        /// How often the source of pressure is asked, if there is one. Default: 1 s.
+        pressure_interval: Duration;
         /// How long one creation may take, all attempts together. Default: 30 s.
         create_timeout: Duration;
         /// How long one recycle may take. Default: 10 s.
@@ -128,6 +140,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
         max_idle: usize;
         /// How many resources of one key may be idle. Default: as `max_per_key`.
         max_idle_per_key: usize;
+        /// After how many failed creations of a key in a row none is tried for a while; `None`: never.
+        /// Default: 10.
+        breaker_after: u64;
         /// How long an acquire may take altogether; `None`: for ever. Default: 30 s.
         wait_timeout: Duration;
         /// How long a resource may be idle; `None`: for ever. Default: 10 min.
@@ -145,8 +160,14 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
         /// Idle resources not known to be healthy for this long are checked; `None`: never.
         /// Default: 1 min.
         check_interval: Duration;
+        /// A lease held for longer is reported once, with the place in the program where it was acquired:
+        /// as an event of `tracing`, to the observer and in the counters. Looking for them costs nothing
+        /// on the path of a lease. `None`: never. Default: never.
+        leak_after: Duration;
         /// How long a waiter counts on a recycle or check under way; `None`: the observed p95.
         hedge_after: Duration;
+        /// Adaptive sizing; `None`: off. Default: off.
+        adaptive: Adaptive;
     }
 
     /// The driver runs on this runtime. Default: the runtime of the first caller that needs it, or
@@ -186,16 +207,24 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
         self
     }
 
+    /// Asks `source` every `pressure_interval` whether something is short that resources hold, such as
+    /// memory: [`HostMemory`](crate::HostMemory), or a closure. While it is, idle resources go and no
+    /// creation starts; see [`PressureSource`]. The driver asks, so a pool that was never used does not.
+    pub fn pressure(mut self, source: impl PressureSource) -> Self {
+        self.source = Source::new(source);
+        self
+    }
+
     /// Shows `observer` what happens.
     pub fn observer<P: Observer>(self, observer: P) -> Builder<M, P, S> {
-        let Builder { manager, hasher, config, placement, policies, check_always, .. } = self;
-        Builder { manager, observer, hasher, config, placement, policies, check_always }
+        let Builder { manager, hasher, config, placement, policies, source, check_always, .. } = self;
+        Builder { manager, observer, hasher, config, placement, policies, source, check_always }
     }
 
     /// Hashes keys with `hasher`.
     pub fn hasher<T: BuildHasher + Send + Sync + 'static>(self, hasher: T) -> Builder<M, O, T> {
-        let Builder { manager, observer, config, placement, policies, check_always, .. } = self;
-        Builder { manager, observer, hasher, config, placement, policies, check_always }
+        let Builder { manager, observer, config, placement, policies, source, check_always, .. } = self;
+        Builder { manager, observer, hasher, config, placement, policies, source, check_always }
     }
 
     /// Makes the pool. It is empty, starts nothing and needs no runtime until it is used.
@@ -216,8 +245,10 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
                 clock: Clock::new(),
                 placement: self.placement,
                 policies: self.policies,
+                source: self.source,
                 check_always: self.check_always,
                 forks: crate::fork::generation(),
+                patience: Patience::new(),
                 handles: AtomicUsize::new(1),
                 sink,
                 state: Mutex::new(Inner::new(Ledger::new(rules), self.config)),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::adaptive::Adaptive;
 use crate::meta::SLOTS;
 
 /// For a limit that shall not limit.
@@ -41,6 +42,11 @@ pub enum ReuseOrder {
 /// | `max_surge` | 0 | the limits are strict |
 /// | `max_abandoned` | 8 | a manager whose destroys hang must not fill the machine |
 /// | `max_overtakes` | 64 | a cheap return may pass an older waiter of another key this often |
+/// | `breaker_after` | 10 | that many failures in a row are no coincidence |
+/// | `breaker_pause` | 1 s | soon enough for what merely restarts |
+/// | `breaker_max_pause` | 30 s | what works again is in use again within an acquire's patience |
+/// | `leak_after` | never | how long a lease may be is for its user to say |
+/// | `pressure_interval` | 1 s | shorter than most creations, and a look takes microseconds |
 /// | `order` | LIFO | the warmest first |
 /// | `wait_timeout` | 30 s | the patience of an interactive caller |
 /// | `create_timeout` | 30 s | a container with a pulled image starts well within it |
@@ -56,6 +62,7 @@ pub enum ReuseOrder {
 /// | `check_every_recycles` | 100 | a slow leak is found, at a hundredth of the cost |
 /// | `check_interval` | 1 min | a dead idle resource is found before it is needed |
 /// | `hedge_after` | the observed p95 of recycling | later than nineteen of twenty; 50 ms before there are eight observations |
+/// | `adaptive` | off | it makes what nobody asked for, and costs each acquire a little |
 ///
 /// With the feature `serde` it comes from TOML, YAML and the like: times as `"30s"` or `"10m"`, what
 /// shall not limit as `"unlimited"` or `"never"`; what is left out has its default, and an unknown
@@ -112,6 +119,25 @@ pub struct PoolConfig {
     /// How many resources may pass an older waiter of another key before room is made for it.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::number"))]
     pub max_overtakes: u64,
+    /// After so many failed creations of one key in a row, none is tried for `breaker_pause`, then a
+    /// single one, and so on for twice as long each time. Meanwhile callers whom no resource of the
+    /// key can serve get [`AcquireError::CircuitOpen`](crate::AcquireError::CircuitOpen) at once.
+    /// `None`: never. At most 4 096 failing keys are remembered, for `breaker_max_pause` each.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_count"))]
+    pub breaker_after: Option<u64>,
+    /// How long no creation of a key is tried, the first time.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::span"))]
+    pub breaker_pause: Duration,
+    /// How long no creation of a key is tried, at most. Failures further apart than this are not
+    /// "in a row".
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::span"))]
+    pub breaker_max_pause: Duration,
+    /// A lease held for longer is reported, once. `None`: never.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_span"))]
+    pub leak_after: Option<Duration>,
+    /// How often the [source of pressure](crate::Builder::pressure) is asked, if there is one.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::span"))]
+    pub pressure_interval: Duration,
     /// In which order idle resources are used.
     pub order: ReuseOrder,
     /// How long an acquire may take altogether. `None`: for ever.
@@ -163,6 +189,10 @@ pub struct PoolConfig {
     /// is started for it. `None`: the observed p95 of recycling.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_span"))]
     pub hedge_after: Option<Duration>,
+    /// Keeps as many resources of each key as serve most callers at once, judged by the callers of
+    /// late. `None`: resources come and go by the other options alone.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub adaptive: Option<Adaptive>,
 }
 
 impl Default for PoolConfig {
@@ -184,6 +214,11 @@ impl Default for PoolConfig {
             max_surge: 0,
             max_abandoned: 8,
             max_overtakes: 64,
+            breaker_after: Some(10),
+            breaker_pause: Duration::from_secs(1),
+            breaker_max_pause: Duration::from_secs(30),
+            leak_after: None,
+            pressure_interval: Duration::from_secs(1),
             order: ReuseOrder::Lifo,
             wait_timeout: Some(Duration::from_secs(30)),
             create_timeout: Duration::from_secs(30),
@@ -199,6 +234,7 @@ impl Default for PoolConfig {
             check_every_recycles: Some(100),
             check_interval: Some(Duration::from_secs(MINUTE)),
             hedge_after: None,
+            adaptive: None,
         }
     }
 }
@@ -212,6 +248,7 @@ impl PoolConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_limits()?;
         self.validate_minimum_idle()?;
+        self.adaptive.as_ref().map_or(Ok(()), Adaptive::validate)?;
         self.validate_times()
     }
 
@@ -237,6 +274,9 @@ impl PoolConfig {
         }
         if self.check_every_recycles == Some(0) {
             return refuse("check_every_recycles is 0; give at least 1, or None for never".into());
+        }
+        if self.breaker_after == Some(0) {
+            return refuse("breaker_after is 0; give at least 1, or None for never".into());
         }
         if self.max_total != UNLIMITED && self.max_total.saturating_add(self.max_surge) > SLOTS as usize {
             return refuse(format!(
@@ -267,6 +307,9 @@ impl PoolConfig {
             ("idle_timeout", self.idle_timeout),
             ("max_lifetime", self.max_lifetime),
             ("check_interval", self.check_interval),
+            ("breaker_pause", Some(self.breaker_pause)),
+            ("leak_after", self.leak_after),
+            ("pressure_interval", Some(self.pressure_interval)),
         ];
         for (field, value) in times {
             if value == Some(Duration::ZERO) {
@@ -277,6 +320,8 @@ impl PoolConfig {
             return refuse(format!("lifetime_jitter {} is not between 0 and 1", self.lifetime_jitter));
         }
         later("idle_timeout", self.idle_timeout, "max_lifetime", self.max_lifetime)?;
+        let (pause, longest) = (Some(self.breaker_pause), Some(self.breaker_max_pause));
+        later("breaker_pause", pause, "breaker_max_pause", longest)?;
         later("replace_ahead", self.replace_ahead, "max_lifetime", self.max_lifetime)?;
         later("hedge_after", self.hedge_after, "recycle_timeout", Some(self.recycle_timeout))
     }
@@ -367,6 +412,14 @@ mod tests {
         refused(|c| c.max_recycling = 0, &["max_recycling", "0"]);
         refused(|c| c.max_destroying = 0, &["max_destroying", "0"]);
         refused(|c| c.check_every_recycles = Some(0), &["check_every_recycles"]);
+        refused(|c| c.leak_after = Some(Duration::ZERO), &["leak_after is 0"]);
+        refused(|c| c.pressure_interval = Duration::ZERO, &["pressure_interval is 0"]);
+        refused(|c| c.breaker_after = Some(0), &["breaker_after is 0"]);
+        refused(|c| c.breaker_pause = Duration::ZERO, &["breaker_pause is 0"]);
+        refused(
+            |c| c.breaker_pause = Duration::from_secs(31),
+            &["breaker_pause 31s", "breaker_max_pause 30s"],
+        );
         refused(|c| c.max_total = 1 << 25, &["max_total", "33554432"]);
         refused(|c| c.max_per_key = Some(33), &["max_per_key 33", "max_total 32"]);
         refused(|c| c.max_idle = Some(33), &["max_idle 33", "max_total 32"]);
@@ -378,6 +431,16 @@ mod tests {
         refused(
             |c| (c.min_idle_per_key, c.max_idle_per_key) = (3, Some(2)),
             &["min_idle_per_key 3", "max_idle_per_key 2"],
+        );
+        let adaptive = Adaptive::default();
+        refused(|c| c.adaptive = Some(Adaptive { share: 1.0, ..adaptive }), &["adaptive.share", "1"]);
+        refused(|c| c.adaptive = Some(Adaptive { share: f64::NAN, ..adaptive }), &["adaptive.share"]);
+        let interval = Duration::ZERO;
+        refused(|c| c.adaptive = Some(Adaptive { interval, ..adaptive }), &["adaptive.interval", "0"]);
+        let max_window = Duration::from_millis(999);
+        refused(
+            |c| c.adaptive = Some(Adaptive { max_window, ..adaptive }),
+            &["adaptive.interval 1s", "adaptive.max_window 999ms"],
         );
         refused(|c| c.create_timeout = Duration::ZERO, &["create_timeout", "0"]);
         refused(|c| c.wait_timeout = Some(Duration::ZERO), &["wait_timeout", "0"]);
@@ -415,6 +478,7 @@ mod tests {
             check_after: None,
             check_every_recycles: None,
             check_interval: None,
+            breaker_after: None,
             ..PoolConfig::default()
         };
         assert_eq!(config.validate(), Ok(()));
@@ -446,10 +510,16 @@ mod tests {
         row("max_surge", &c.max_surge.to_string());
         row("max_abandoned", &c.max_abandoned.to_string());
         row("max_overtakes", &c.max_overtakes.to_string());
+        row("breaker_after", &c.breaker_after.unwrap().to_string());
         assert_eq!(c.order, ReuseOrder::Lifo);
         row("order", "LIFO");
         let seconds = |d: Duration| format!("{} s", d.as_secs());
         row("wait_timeout", &seconds(c.wait_timeout.unwrap()));
+        assert_eq!(c.leak_after, None);
+        row("leak_after", "never");
+        row("pressure_interval", &seconds(c.pressure_interval));
+        row("breaker_pause", &seconds(c.breaker_pause));
+        row("breaker_max_pause", &seconds(c.breaker_max_pause));
         row("create_timeout", &seconds(c.create_timeout));
         row("recycle_timeout", &seconds(c.recycle_timeout));
         row("health_check_timeout", &seconds(c.health_check_timeout));
@@ -463,7 +533,8 @@ mod tests {
         row("check_after", &seconds(c.check_after.unwrap()));
         row("check_every_recycles", &c.check_every_recycles.unwrap().to_string());
         row("check_interval", &format!("{} min", c.check_interval.unwrap().as_secs() / 60));
-        assert_eq!(c.hedge_after, None);
+        assert_eq!((c.hedge_after, c.adaptive), (None, None));
         row("hedge_after", "the observed p95 of recycling");
+        row("adaptive", "off");
     }
 }

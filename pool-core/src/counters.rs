@@ -18,6 +18,10 @@ pub struct Counters {
     pub refused: u64,
     /// Waiters that got the error of a creation.
     pub failed: u64,
+    /// Callers and waiters that only a creation could have served, while none was tried.
+    pub circuit_refused: u64,
+    /// Times that creations of a key failed so often that none was tried for a while.
+    pub circuits_opened: u64,
     /// Waiters that were told that the pool is closed.
     pub closed: u64,
     /// Leases returned, in whatever way.
@@ -48,6 +52,8 @@ pub struct Counters {
     pub destroyed: [u64; Reason::ALL.len()],
     /// Destroys that missed their deadline.
     pub abandoned: u64,
+    /// Leases held for longer than `leak_after`.
+    pub leaks: u64,
     /// Times that a resource passed an older waiter of another key.
     pub overtakes: u64,
 }

@@ -22,6 +22,7 @@ use crate::observer::Observer;
 use crate::rt::{self, Placement};
 use crate::shared::{After, Inner, Shared};
 use crate::time::Time;
+use crate::watch::Watch;
 
 /// What the pool knows of its driver, under the lock.
 pub(crate) struct DriverSeat {
@@ -180,18 +181,21 @@ struct Driver<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> {
     steady: bool,
     sleep: Pin<Box<tokio::time::Sleep>>,
     armed: Time,
+    watch: Watch,
 }
 
 impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Driver<M, O, S> {
     fn new(seat: Seated<M, O, S>, handle: Handle, steady: bool) -> Self {
         let sleep = rt::sleep_until(&handle, None);
-        Driver { seat, handle, steady, sleep, armed: Time::NEVER }
+        let has_source = seat.0.as_ref().is_some_and(|shared| !shared.source.is_none());
+        Driver { seat, handle, steady, sleep, armed: Time::NEVER, watch: Watch::new(has_source) }
     }
 
     /// Takes what is to be done, and leaves word when to be woken. `None`: nothing will ever be.
     fn take_orders(&mut self, shared: &Arc<Shared<M, O, S>>, waker: &Waker) -> Option<Vec<Task<M, O, S>>> {
         let waker = waker.clone();
         let now = shared.clock.fine();
+        self.watch.look(shared, now);
         let mut inner = shared.state.lock();
         if inner.ledger.alarm() <= now {
             inner.ledger.tick(now);
@@ -200,7 +204,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Driver<M, 
         while let Some(order) = inner.ledger.out.orders.pop_front() {
             tasks.push(Task::new(shared, &mut inner, order));
         }
-        self.armed = inner.ledger.alarm();
+        self.watch.plan(&inner.config, now);
+        self.armed = inner.ledger.alarm().min(self.watch.next());
         inner.driver.armed = self.armed;
         let finished = tasks.is_empty() && inner.ledger.is_drained();
         let old = match finished {

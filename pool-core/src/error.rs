@@ -23,6 +23,8 @@ pub enum Phase {
     Destroy,
     /// For [`Pool::resume`](crate::Pool::resume).
     Suspended,
+    /// For the end of [pressure](crate::PressureSource), under which no creation starts.
+    Pressure,
 }
 
 impl Phase {
@@ -35,6 +37,7 @@ impl Phase {
             Phase::HealthCheck => "health_check",
             Phase::Destroy => "destroy",
             Phase::Suspended => "suspended",
+            Phase::Pressure => "pressure",
         }
     }
 }
@@ -47,6 +50,7 @@ impl fmt::Display for Phase {
             Phase::Recycle => "a recycle",
             Phase::HealthCheck => "a health check",
             Phase::Destroy => "a destroy that frees room",
+            Phase::Pressure => "the end of pressure, under which nothing is created",
             Phase::Suspended => "the suspended pool to be resumed",
         })
     }
@@ -124,7 +128,8 @@ pub enum AcquireError<E> {
     CreatePanicked(String),
     /// The resource was reported gone before its creation was complete.
     CreateGone(String),
-    /// Creations for this key failed so often that none is tried before `retry_after` has passed.
+    /// Creations for this key failed so often that none is tried before `retry_after` has passed, and
+    /// no resource of it is left that might be returned. Trying again can help after that.
     CircuitOpen {
         /// When a creation is tried again.
         retry_after: Duration,
@@ -170,7 +175,7 @@ impl<E> fmt::Display for AcquireError<E> {
                 write!(f, "the resource was gone before its creation was complete: {cause}")
             }
             AcquireError::CircuitOpen { retry_after, cause } => {
-                write!(f, "creations keep failing; none is tried for {retry_after:?}")?;
+                write!(f, "creations for this key keep failing; none is tried for {retry_after:?}")?;
                 match cause {
                     Some(cause) => write!(f, "; the last one: {cause}"),
                     None => Ok(()),
@@ -247,6 +252,10 @@ pub enum CreateFailure<E> {
     Gone(String),
     /// There is no room within the limits.
     NoRoom,
+    /// Creations for this key failed so often that none is tried for a while.
+    CircuitOpen,
+    /// The pool is under [pressure](crate::PressureSource), and creates nothing.
+    Pressure,
     /// The policy of the key contradicts itself.
     Policy(ConfigError),
     /// The runtime ended, or the pool was closed or invalidated meanwhile.
@@ -261,6 +270,8 @@ impl<E: fmt::Display> fmt::Display for CreateFailure<E> {
             CreateFailure::Panicked(message) => write!(f, "the manager panicked: {message}"),
             CreateFailure::Gone(cause) => write!(f, "gone before its creation was complete: {cause}"),
             CreateFailure::NoRoom => f.write_str("no room within the limits"),
+            CreateFailure::CircuitOpen => f.write_str("creations keep failing; none is tried for a while"),
+            CreateFailure::Pressure => f.write_str("under pressure; nothing is created"),
             CreateFailure::Policy(error) => write!(f, "the policy of the key cannot work: {error}"),
             CreateFailure::Interrupted => f.write_str("interrupted"),
         }

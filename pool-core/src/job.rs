@@ -129,6 +129,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Task<M, O,
         self.claim.held().meta.recycles += 1;
         let took = now() - start;
         let result = self.claim.cleaned("recycle", verdict);
+        tracing::trace!(id = %self.cx.id, ?took, "poolyard: recycled");
         _ = contained(|| shared.observer.recycled(self.cx.id, result.err(), took));
         self.claim.finish(|inner, slot, at| {
             inner.recycle_times.record(took);
@@ -332,8 +333,10 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Claim<M, O
             inner.note(slot).description = (!description.is_empty()).then(|| Arc::from(&*description));
             if gone {
                 let cause = inner.note(slot).gone_cause.as_deref().unwrap_or_default().to_owned();
+                let failure = CreateFailure::Gone(cause);
+                inner.remember_error(id, Arc::from(failure.to_string()));
                 let failed = inner.ledger.created_but_gone(slot, shared.now());
-                inner.deliver(failed, CreateFailure::Gone(cause));
+                inner.deliver(failed, failure);
             } else {
                 let call = inner.warm_call(id);
                 let wanted = inner.ledger.created(slot, lifetime_end, shared.now());

@@ -44,7 +44,12 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
     #[inline]
     pub(crate) fn new(shared: &Arc<Shared<M, O, S>>, mut held: Box<Held<M>>, waited: bool) -> Self {
         held.meta.uses += 1;
-        tracing::trace!(id = %held.meta.id, waited, "poolyard: acquired");
+        tracing::trace!(
+            id = %held.meta.id,
+            key = shared.hasher.hash_one(&*held.key),
+            waited,
+            "poolyard: acquired"
+        );
         _ = contained(|| shared.observer.acquired(held.meta.id, waited));
         Lease { out: Some(Out { pool: Anchor::new(shared), held }) }
     }

@@ -36,17 +36,22 @@
 //! # Inside
 //!
 //! - `ledger`: every decision, as a plain value; `shared`: the one lock around it
-//! - `acquire`, `lease`: the callers' side; `driver`, `job`, `call`: the manager's side
-//! - `pool`, `builder`, `config`, `policy`, `snapshot`, `warm`: what users see
+//! - `acquire`, `lease`: the callers' side; `driver`, `job`, `call`, `watch`: the manager's side
+//! - `pool`, `builder`, `config`, `policy`, `pressure`, `snapshot`, `warm`: what users see
 //! - `adapters`: managers written for other pools
-//! - `sync`, `time`, `rt`, `fork`: the only files that name a lock, a clock, a runtime, a fork
+//! - `sync`, `time`, `rt`, `fork`, `host`: the only files that name a lock, a clock, a runtime, a fork,
+//!   the machine's memory
 
 #[cfg(any(feature = "bb8", feature = "deadpool"))]
 pub mod adapters;
 pub mod events;
 pub mod guarantees;
+#[cfg(feature = "simulation")]
+#[doc(hidden)]
+pub mod simulation;
 
 mod acquire;
+mod adaptive;
 mod anchor;
 mod builder;
 mod call;
@@ -60,6 +65,7 @@ mod fork;
 mod from_fn;
 mod hash;
 mod held;
+mod host;
 mod job;
 mod lease;
 mod ledger;
@@ -70,8 +76,10 @@ mod metrics;
 mod newcomer;
 mod nothing;
 mod observer;
+mod patience;
 mod policy;
 mod pool;
+mod pressure;
 mod quantile;
 mod rt;
 #[cfg(feature = "serde")]
@@ -81,8 +89,10 @@ mod snapshot;
 mod sync;
 mod time;
 mod warm;
+mod watch;
 
 pub use acquire::Acquire;
+pub use adaptive::Adaptive;
 pub use builder::Builder;
 pub use config::{ConfigError, PoolConfig, ReuseOrder, UNLIMITED};
 pub use context::{Context, Gone, GoneSink};
@@ -91,6 +101,7 @@ pub use erased::{DynManager, ErasedError, ErasedManager};
 pub use error::{AcquireError, Counts, CreateFailure, InsertError, InsertErrorKind, Phase, TryAcquireError};
 pub use from_fn::{FromFn, from_fn};
 pub use hash::{KeyHasher, RandomState};
+pub use host::HostMemory;
 pub use lease::Lease;
 pub use manager::{Manager, Reuse};
 pub use meta::{Meta, Reason, ResourceId};
@@ -99,5 +110,6 @@ pub use metrics::MetricsObserver;
 pub use observer::Observer;
 pub use policy::KeyPolicy;
 pub use pool::{Pool, WeakPool};
-pub use snapshot::{CloseReport, KeyInfo, ResourceInfo, ResourceState, Snapshot};
+pub use pressure::{Pressed, PressureSource, Shed, ShedReport};
+pub use snapshot::{Circuit, CloseReport, KeyInfo, ResourceInfo, ResourceState, Snapshot};
 pub use warm::WarmReport;

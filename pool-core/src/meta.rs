@@ -92,7 +92,8 @@ pub enum Reason {
     MaxUses,
     /// It made room for a waiter of another key.
     Evicted,
-    /// An idle limit was exceeded and it was the least recently used.
+    /// An idle limit was exceeded, or adaptive sizing had no use for it, and it was the least recently
+    /// used.
     IdleLimit,
     /// The pool's limits became smaller.
     Shrunk,

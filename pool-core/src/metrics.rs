@@ -1,5 +1,6 @@
 //! [`MetricsObserver`]: a pool's events as metrics.
 
+use std::panic::Location;
 use std::time::Duration;
 
 use crate::error::Phase;
@@ -15,10 +16,12 @@ use crate::observer::Observer;
 /// | `poolyard_returned_total` | counter | |
 /// | `poolyard_timed_out_total` | counter | `phase` |
 /// | `poolyard_create_seconds` | histogram | `result`: `ok`, `error` |
+/// | `poolyard_circuits_opened_total` | counter | |
 /// | `poolyard_recycle_seconds` | histogram | `result` |
 /// | `poolyard_health_check_seconds` | histogram | `result` |
 /// | `poolyard_destroy_seconds` | histogram | `reason` |
 /// | `poolyard_abandoned_total` | counter | `reason` |
+/// | `poolyard_leaked_total` | counter | |
 /// | `poolyard_blocked_polls_total` | counter | `call` |
 ///
 /// Gauges come from [`Snapshot::report`](crate::Snapshot::report), called as often as they are wanted.
@@ -61,6 +64,10 @@ impl Observer for MetricsObserver {
         self.time("poolyard_create_seconds", "result", "error", took);
     }
 
+    fn circuit_opened(&self, _: ResourceId, _: u64, _: Duration) {
+        metrics::counter!("poolyard_circuits_opened_total", "pool" => self.pool.clone()).increment(1);
+    }
+
     fn recycled(&self, _: ResourceId, failed: Option<Reason>, took: Duration) {
         self.time("poolyard_recycle_seconds", "result", result(failed), took);
     }
@@ -78,6 +85,10 @@ impl Observer for MetricsObserver {
             .increment(1);
     }
 
+    fn leaked(&self, _: ResourceId, _: Duration, _: &'static Location<'static>) {
+        metrics::counter!("poolyard_leaked_total", "pool" => self.pool.clone()).increment(1);
+    }
+
     fn timed_out(&self, phase: Phase) {
         metrics::counter!("poolyard_timed_out_total", "pool" => self.pool.clone(), "phase" => phase.as_str())
             .increment(1);
@@ -91,7 +102,7 @@ impl Observer for MetricsObserver {
 
 impl crate::Snapshot {
     /// Reports the snapshot's counts as gauges to the recorder of the `metrics` facade:
-    /// `poolyard_resources` by `state`, `poolyard_waiters`, `poolyard_cost`, `poolyard_keys`, each with
+    /// `poolyard_resources` by `state`, `poolyard_waiters`, `poolyard_cost`, `poolyard_keys`, `poolyard_circuits_open`, `poolyard_pressure` (0 or 1), each with
     /// the label `pool`.
     pub fn report(&self, pool: &str) {
         let counts = &self.counts;
@@ -110,6 +121,9 @@ impl crate::Snapshot {
         }
         metrics::gauge!("poolyard_waiters", "pool" => pool.to_owned()).set(counts.waiters as f64);
         metrics::gauge!("poolyard_cost", "pool" => pool.to_owned()).set(self.cost as f64);
+        let pressed = if self.pressure.is_some() { 1.0 } else { 0.0 };
+        metrics::gauge!("poolyard_pressure", "pool" => pool.to_owned()).set(pressed);
+        metrics::gauge!("poolyard_circuits_open", "pool" => pool.to_owned()).set(self.circuits_open as f64);
         metrics::gauge!("poolyard_keys", "pool" => pool.to_owned()).set(self.keys as f64);
     }
 }

@@ -1,5 +1,6 @@
 //! [`Observer`]: a user's eyes on the pool, without cost where they are closed.
 
+use std::panic::Location;
 use std::time::Duration;
 
 use crate::error::Phase;
@@ -18,6 +19,8 @@ pub trait Observer: Send + Sync + 'static {
     fn created(&self, _id: ResourceId, _took: Duration) {}
     /// A creation failed for good.
     fn create_failed(&self, _id: ResourceId, _error: &str, _took: Duration) {}
+    /// So many creations of one key have failed in a row, `id` the last, that none is tried for `pause`.
+    fn circuit_opened(&self, _id: ResourceId, _failures: u64, _pause: Duration) {}
     /// A recycle ended; `failed` says why the resource is destroyed, if it is.
     fn recycled(&self, _id: ResourceId, _failed: Option<Reason>, _took: Duration) {}
     /// A health check ended; `failed` says why the resource is destroyed, if it is.
@@ -26,6 +29,10 @@ pub trait Observer: Send + Sync + 'static {
     fn destroyed(&self, _id: ResourceId, _reason: Reason, _took: Duration) {}
     /// A destroy missed its deadline.
     fn abandoned(&self, _id: ResourceId, _reason: Reason) {}
+    /// The pool has come under pressure, with the cause, or, `None`, it is over.
+    fn pressure(&self, _cause: Option<&str>) {}
+    /// A lease has been `held` for longer than `leak_after`; it was acquired `at`. Once for each lease.
+    fn leaked(&self, _id: ResourceId, _held: Duration, _at: &'static Location<'static>) {}
     /// A caller's deadline passed.
     fn timed_out(&self, _phase: Phase) {}
     /// One poll of a manager's future held its thread for `held`.

@@ -20,6 +20,7 @@ use crate::ledger::Gate;
 use crate::manager::Manager;
 use crate::meta::{Meta, Reason, ResourceId};
 use crate::observer::Observer;
+use crate::pressure::{Shed, ShedReport};
 use crate::rt;
 use crate::shared::Shared;
 use crate::snapshot::{CloseReport, KeyInfo, ResourceInfo, Snapshot};
@@ -82,6 +83,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     /// - [`AcquireError::Create`], [`CreatePanicked`](AcquireError::CreatePanicked) and
     ///   [`CreateGone`](AcquireError::CreateGone): a creation failed, and this caller was the oldest
     ///   that waited for its key
+    /// - [`AcquireError::CircuitOpen`]: creations for the key keep failing, and none of its resources
+    ///   is left to wait for
     /// - [`AcquireError::TooManyWaiters`]: the queue is full
     /// - [`AcquireError::TooCostly`] and [`AcquireError::Policy`]: this key can never be served
     /// - [`AcquireError::Closed`] and [`AcquireError::Forked`]: this pool is of no more use here
@@ -250,7 +253,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
             counts: inner.counts(),
             cost: inner.ledger.cost(),
             keys: inner.groups.iter().flatten().count(),
+            circuits_open: inner.ledger.circuits_open() as usize,
             stuck: inner.ledger.stuck() as usize,
+            pressure: inner.pressure.as_ref().map(|(cause, _)| Arc::clone(cause)),
             suspended: gate == Gate::Suspended,
             closed: gate == Gate::Closed,
             hedge_after: inner.config.hedge_after.unwrap_or_else(|| inner.recycle_times.p95()),
@@ -265,10 +270,11 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
         infos.into_iter().map(|info| info.with_key(|key| M::Key::clone(&key))).collect()
     }
 
-    /// Every key that has resources or waiters at this moment. O(keys).
+    /// Every key that has resources or waiters at this moment, or creations that failed lately. O(keys).
     pub fn keys(&self) -> Vec<KeyInfo<M::Key>> {
-        let infos: Vec<_> = self.shared.state.lock().key_infos();
-        infos.into_iter().map(|(key, counts)| KeyInfo { key: M::Key::clone(&key), counts }).collect()
+        let now = self.shared.clock.fine();
+        let infos: Vec<_> = self.shared.state.lock().key_infos(now);
+        infos.into_iter().map(|info| info.with_key(|key| M::Key::clone(&key))).collect()
     }
 
     /// The configuration in force.
@@ -346,6 +352,22 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
             Ok(kept) => !kept,
             Err(panic) => std::panic::resume_unwind(panic),
         }
+    }
+
+    /// Destroys idle resources now, least recently used first, and reports what went. What a minimum
+    /// idle keeps stays, because it would be made again at once. O(idle resources).
+    pub fn shed(&self, amount: Shed) -> ShedReport<M::Key> {
+        let now = self.shared.clock.fine();
+        let (resources, cost) = self.shared.event(|inner| {
+            let ids = inner.ledger.to_shed(amount, true);
+            let slots = || ids.iter().filter_map(|id| inner.ledger.find(*id));
+            let infos: Vec<_> = slots().map(|slot| inner.resource_info(slot, now)).collect();
+            let cost = slots().map(|slot| slot.cost).sum();
+            inner.ledger.shed(&ids, now);
+            (infos, cost)
+        });
+        let resources = resources.into_iter().map(|info| info.with_key(|key| M::Key::clone(&key))).collect();
+        ShedReport { resources, cost }
     }
 
     /// Nothing made so far for `key` is used again: idle resources are destroyed now, others when

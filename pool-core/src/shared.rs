@@ -13,17 +13,20 @@ use std::task::Waker;
 use hashbrown::HashTable;
 use tokio::sync::oneshot;
 
+use crate::call::contained;
 use crate::config::PoolConfig;
 use crate::context::GoneSink;
 use crate::driver::DriverSeat;
 use crate::error::{Counts, CreateFailure};
 use crate::held::Held;
-use crate::ledger::{Failed, Fate, Ledger, Rules, State};
+use crate::ledger::{Failed, Fate, Ledger, Opened, Rules, State, Unmet};
 use crate::manager::Manager;
 use crate::meta::{Reason, ResourceId};
 use crate::newcomer::Newcomer;
 use crate::observer::Observer;
+use crate::patience::Patience;
 use crate::policy::{KeyConfig, KeyPolicy, Policies};
+use crate::pressure::Source;
 use crate::quantile::Quantile;
 use crate::rt::Placement;
 use crate::snapshot::counts_of;
@@ -38,10 +41,12 @@ pub(crate) struct Shared<M: Manager, O, S> {
     pub(crate) clock: Clock,
     pub(crate) placement: Placement,
     pub(crate) policies: Policies<M>,
+    pub(crate) source: Source,
     /// Resources are checked before every hand-out, whatever the configuration says.
     pub(crate) check_always: bool,
     /// The generation of forks in which the pool was made.
     pub(crate) forks: u32,
+    pub(crate) patience: Patience,
     /// How many `Pool` handles there are.
     pub(crate) handles: AtomicUsize,
     /// Where `Gone` handles report to.
@@ -72,6 +77,8 @@ pub(crate) struct Inner<M: Manager> {
     /// Callers of `close` that wait for the pool to be drained.
     pub(crate) draining: Vec<Waker>,
     pub(crate) recycle_times: Quantile,
+    /// What is short, and since when.
+    pub(crate) pressure: Option<(Arc<str>, Time)>,
     /// What the current event leaves to be done after the lock is released.
     pub(crate) after: After<M>,
     /// What keeps the pool when its last handle is gone, as long as anything is leased.
@@ -126,6 +133,8 @@ struct Rest<M: Manager> {
     /// What only waits to be dropped, since that runs a user's code.
     keys: Vec<Arc<M::Key>>,
     failures: Vec<CreateFailure<M::Error>>,
+    /// For the observer.
+    opened: Vec<Opened>,
     /// Maybe the last reference to the pool.
     keep: Option<Keep>,
 }
@@ -157,6 +166,7 @@ impl<M: Manager> After<M> {
                 gone: Vec::new(),
                 keys: Vec::new(),
                 failures: Vec::new(),
+                opened: Vec::new(),
                 keep: None,
             })
         })
@@ -204,6 +214,7 @@ impl<M: Manager> Inner<M> {
             gone_watchers: Vec::new(),
             draining: Vec::new(),
             recycle_times: Quantile::default(),
+            pressure: None,
             after: After::new(),
             keep: None,
         }
@@ -264,6 +275,9 @@ impl<M: Manager> Inner<M> {
             Some(policy.resolve(config))
         };
         self.ledger.resize(rules, own, now);
+        // It may have to look at something sooner.
+        let driver = self.driver.rouse();
+        self.after.wake(driver);
     }
 
     #[inline]
@@ -380,9 +394,16 @@ impl<M: Manager> Inner<M> {
             }
             after.rest().keys.push(shell.key);
         }
-        let closed = self.ledger.gate() == crate::ledger::Gate::Closed;
-        for call in std::mem::take(&mut self.ledger.out.unmet_warm) {
-            let failure = if closed { CreateFailure::Interrupted } else { CreateFailure::NoRoom };
+        if !self.ledger.out.opened.is_empty() {
+            after.rest().opened.append(&mut self.ledger.out.opened);
+        }
+        for (call, unmet) in std::mem::take(&mut self.ledger.out.unmet_warm) {
+            let failure = match unmet {
+                Unmet::NoRoom => CreateFailure::NoRoom,
+                Unmet::CircuitOpen => CreateFailure::CircuitOpen,
+                Unmet::Pressure => CreateFailure::Pressure,
+                Unmet::Closed => CreateFailure::Interrupted,
+            };
             if let Ok(waker) = self.warm_calls.failed(call, failure) {
                 after.wake(waker);
             }
@@ -440,10 +461,19 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
     }
 
     #[cold]
-    pub(crate) fn carry_out(self: &Arc<Self>, after: After<M>) {
+    pub(crate) fn carry_out(self: &Arc<Self>, mut after: After<M>) {
+        for opened in after.rest.as_mut().map(|rest| std::mem::take(&mut rest.opened)).unwrap_or_default() {
+            self.tell_opened(opened);
+        }
         if after.carry_out() {
             self.want_driver();
         }
+    }
+
+    fn tell_opened(&self, opened: Opened) {
+        let Opened { id, failures, pause } = opened;
+        tracing::warn!(%id, failures, ?pause, "poolyard: creations of a key keep failing; none is tried for a while");
+        _ = contained(|| self.observer.circuit_opened(id, failures, pause));
     }
 
     /// The time for the hot path.

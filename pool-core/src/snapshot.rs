@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::counters::Counters;
 use crate::error::Counts;
-use crate::ledger::{Slot, State};
+use crate::ledger::{self, Slot, State};
 use crate::manager::Manager;
 use crate::meta::ResourceId;
 use crate::shared::Inner;
@@ -20,10 +20,14 @@ pub struct Snapshot {
     pub counts: Counts,
     /// What all resources cost together, in the unit of `max_cost`.
     pub cost: u64,
-    /// How many keys have resources or waiters.
+    /// How many keys have resources or waiters, or creations that failed lately.
     pub keys: usize,
+    /// How many keys have a breaker that is open or half-open: their creations keep failing.
+    pub circuits_open: usize,
     /// Resources whose destroy hung, beyond `max_abandoned`: their places stay taken.
     pub stuck: usize,
+    /// What is short, while the pool is under [pressure](crate::PressureSource).
+    pub pressure: Option<Arc<str>>,
     /// The pool is suspended.
     pub suspended: bool,
     /// The pool is closed.
@@ -90,6 +94,33 @@ pub struct KeyInfo<K> {
     pub key: K,
     /// Its resources by state, and its waiters. `abandoned` is not kept by key.
     pub counts: Counts,
+    /// How many of its creations failed since the last one that did not.
+    pub failures: u64,
+    /// What follows from that.
+    pub circuit: Circuit,
+}
+
+impl<K> KeyInfo<K> {
+    pub(crate) fn with_key<L>(self, key: impl FnOnce(K) -> L) -> KeyInfo<L> {
+        let KeyInfo { key: of, counts, failures, circuit } = self;
+        KeyInfo { key: key(of), counts, failures, circuit }
+    }
+}
+
+/// Whether creations of a key are tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Circuit {
+    /// They are.
+    #[default]
+    Closed,
+    /// They failed so often that none is tried.
+    Open {
+        /// When one is tried again; zero when that time has come.
+        retry_after: Duration,
+    },
+    /// A single one is tried, as a probe.
+    HalfOpen,
 }
 
 /// What [`Pool::close`](crate::Pool::close) left behind.
@@ -137,7 +168,7 @@ impl<M: Manager> Inner<M> {
         self.ledger.slots().map(|slot| self.resource_info(slot, now)).collect()
     }
 
-    fn resource_info(&self, slot: &Slot, now: Time) -> ResourceInfo<Arc<M::Key>> {
+    pub(crate) fn resource_info(&self, slot: &Slot, now: Time) -> ResourceInfo<Arc<M::Key>> {
         let leased = slot.state == State::Leased;
         // Until its own is there, the note is that of the slot's last resource.
         let described = slot.state != State::Creating;
@@ -168,13 +199,20 @@ impl<M: Manager> Inner<M> {
         }
     }
 
-    pub(crate) fn key_infos(&self) -> Vec<(Arc<M::Key>, Counts)> {
+    pub(crate) fn key_infos(&self, now: Time) -> Vec<KeyInfo<Arc<M::Key>>> {
         let groups = self.groups.iter().enumerate();
         let known = groups.filter_map(|(index, shell)| Some((index as u32, shell.as_ref()?)));
         known
             .map(|(group, shell)| {
                 let waiters = self.ledger.group_waiters(group) as usize;
-                (Arc::clone(&shell.key), counts_of(self.ledger.group_slots(group), waiters))
+                let counts = counts_of(self.ledger.group_slots(group), waiters);
+                let (failures, circuit) = self.ledger.breaker(group);
+                let circuit = match circuit {
+                    ledger::Circuit::Closed => Circuit::Closed,
+                    ledger::Circuit::Open(until) => Circuit::Open { retry_after: until.since(now) },
+                    ledger::Circuit::HalfOpen => Circuit::HalfOpen,
+                };
+                KeyInfo { key: Arc::clone(&shell.key), counts, failures, circuit }
             })
             .collect()
     }

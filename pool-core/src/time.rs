@@ -79,6 +79,12 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    /// How far [`coarse`](Clock::coarse) can lag behind [`fine`](Clock::fine).
+    #[cfg(all(target_os = "linux", not(feature = "test-util")))]
+    pub(crate) const LAG: Span = Span(10_000_000);
+    #[cfg(not(all(target_os = "linux", not(feature = "test-util"))))]
+    pub(crate) const LAG: Span = Span::ZERO;
+
     pub(crate) fn new() -> Clock {
         Clock {
             start: now(),

@@ -70,7 +70,7 @@ async fn callers_that_go_away_during_creation_cost_no_place() {
 #[tokio::test(start_paused = true)]
 async fn creations_that_panic_do_not_brick_the_pool() {
     let fake = FakeManager::new().create_script((0..10).map(|_| Step::panic()));
-    let pool = pool_of(2, &fake).build().unwrap();
+    let pool = pool_of(2, &fake).breaker_after(None).build().unwrap();
     for _ in 0..10 {
         assert!(matches!(pool.acquire(&1).await, Err(AcquireError::CreatePanicked(_))));
     }

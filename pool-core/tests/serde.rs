@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use poolyard_core::{PoolConfig, ReuseOrder, UNLIMITED};
+use poolyard_core::{Adaptive, PoolConfig, ReuseOrder, UNLIMITED};
 
 #[test]
 fn a_configuration_comes_from_toml_and_keeps_its_defaults() {
@@ -57,10 +57,30 @@ fn an_unknown_word_is_an_error_that_names_what_is_known() {
 }
 
 #[test]
+fn adaptive_sizing_is_a_table_of_its_own() {
+    let config: PoolConfig = toml::from_str("[adaptive]\nshare = 0.9\nlinger = \"1m\"").unwrap();
+    let adaptive = Adaptive { share: 0.9, linger: Duration::from_secs(60), ..Adaptive::default() };
+    assert_eq!(config.adaptive, Some(adaptive));
+}
+
+#[test]
 fn what_is_written_is_read_back() {
-    let config = PoolConfig { max_total: UNLIMITED, wait_timeout: None, ..PoolConfig::default() };
+    let adaptive = Some(Adaptive::default());
+    let config = PoolConfig { max_total: UNLIMITED, wait_timeout: None, adaptive, ..PoolConfig::default() };
     let yaml = serde_yaml_ng::to_string(&config).unwrap();
     assert_eq!(serde_yaml_ng::from_str::<PoolConfig>(&yaml).unwrap(), config);
     let toml = toml::to_string(&config).unwrap();
     assert_eq!(toml::from_str::<PoolConfig>(&toml).unwrap(), config);
+}
+
+#[test]
+fn the_settings_of_the_sizing_guide_are_configurations_that_work() {
+    let guide = include_str!("../../docs/guide/sizing.md");
+    let settings: Vec<&str> =
+        guide.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(settings.len(), 4);
+    for text in settings {
+        let config: PoolConfig = toml::from_str(text).unwrap();
+        assert_eq!(config.validate(), Ok(()), "{text}");
+    }
 }

@@ -268,3 +268,91 @@ async fn flush(shared: &Weak<Shared>) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shared(stream: UnixStream) -> Arc<Shared> {
+        let routes = Mutex::new(Routes { by_id: HashMap::new(), closed: false });
+        let next_id = AtomicU32::new(1);
+        Arc::new(Shared { stream, unsent: Mutex::default(), more_to_send: Arc::default(), routes, next_id })
+    }
+
+    /// Frames with kinds and ids that may mean something, and payloads that mean nothing.
+    fn frames() -> impl Strategy<Value = Vec<u8>> {
+        let payload = prop::collection::vec(any::<u8>(), 0..80);
+        let frame = (60..74_u8, 0..4_u8, 0..4_u32, payload).prop_map(|(kind, flags, id, payload)| {
+            let mut out = Vec::new();
+            wire::frame(&mut out, kind, flags, id, &payload);
+            out
+        });
+        prop::collection::vec(frame, 0..20).prop_map(|all| all.concat())
+    }
+
+    /// Feeds bytes in pieces to a connection with requests of every kind under way.
+    fn survive(bytes: &[u8], cut: usize) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (ours, _theirs) = UnixStream::pair().unwrap();
+            let link = Link(shared(ours));
+            let kinds = [wire::SPAWN, wire::PUT, wire::SURVEY];
+            let requests = kinds.map(|kind| link.request(kind, 0, &[], Stage::Exec).unwrap());
+            let mut reader = Reader::default();
+            let mut read = |piece: &[u8]| -> io::Result<()> {
+                reader.buffer.extend_from_slice(piece);
+                while let Some((head, payload)) = reader.frame()? {
+                    link.0.dispatch(head, payload)?;
+                }
+                Ok(())
+            };
+            let (first, second) = bytes.split_at(cut.min(bytes.len()));
+            // An error is what a broken rule is answered with; a panic is what must not be.
+            let _ = read(first).and_then(|()| read(second));
+            drop(requests);
+        });
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn no_bytes_of_an_agent_break_its_reader(bytes in prop::collection::vec(any::<u8>(), 0..400), cut in 0..400_usize) {
+            survive(&bytes, cut);
+        }
+
+        #[test]
+        fn no_frames_of_an_agent_break_its_reader(bytes in frames(), cut in 0..400_usize) {
+            survive(&bytes, cut);
+        }
+
+        #[test]
+        fn a_frame_is_read_as_it_was_written(kind: u8, flags: u8, id: u32, payload in prop::collection::vec(any::<u8>(), 0..300), cut in 0..300_usize) {
+            let mut bytes = Vec::new();
+            wire::frame(&mut bytes, kind, flags, id, &payload);
+            let (first, second) = bytes.split_at(cut.min(bytes.len() - 1));
+            let mut reader = Reader::default();
+            reader.buffer.extend_from_slice(first);
+            prop_assert!(reader.frame().unwrap().is_none());
+            reader.buffer.extend_from_slice(second);
+            let (head, read) = reader.frame().unwrap().unwrap();
+            prop_assert_eq!((head.kind, head.flags, head.id, &read[..]), (kind, flags, id, &payload[..]));
+        }
+
+        #[test]
+        fn lists_are_read_as_they_were_written(items in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..20)) {
+            let mut bytes = Vec::new();
+            wire::put_list(&mut bytes, items.iter().map(Vec::as_slice));
+            let read = wire::Reader(&bytes).list().unwrap();
+            prop_assert_eq!(read, items);
+        }
+
+        #[test]
+        fn no_payload_breaks_the_one_who_takes_it_apart(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let mut reader = wire::Reader(&bytes);
+            while reader.list().is_some() && reader.bytes().is_some() && reader.u64().is_some() {}
+        }
+    }
+}

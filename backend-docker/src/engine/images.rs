@@ -62,7 +62,8 @@ impl Engine {
             return Ok(image);
         }
         match pull {
-            Pull::Load(path) => self.load(path).await?,
+            Pull::Load(path) => self.load(read(path).await?).await?,
+            Pull::Import(path) => self.import(name, read(path).await?, &[]).await?,
             _ => self.pull(name, platform).await?,
         }
         self.inspect_image(name).await
@@ -81,14 +82,7 @@ impl Engine {
         })
     }
 
-    async fn load(&self, path: &Path) -> Result<(), Error> {
-        let owned = path.to_owned();
-        let tar =
-            tokio::task::spawn_blocking(move || std::fs::read(owned)).await.expect("reading panics not");
-        let tar = tar.map_err(|e| {
-            let message = format!("cannot read the archive {}", path.display());
-            Error::new(Stage::Image, ErrorKind::BadSpec, message).with_source(e)
-        })?;
+    async fn load(&self, tar: Vec<u8>) -> Result<(), Error> {
         let options = query::ImportImageOptionsBuilder::default().build();
         self.drain(self.docker.import_image(options, bollard::body_full(tar.into()), None)).await
     }
@@ -126,6 +120,15 @@ impl Engine {
         let end = tokio::time::timeout(FETCH, all).await;
         end.unwrap_or_else(|_| Err(Error::timeout(Stage::Image, FETCH)))
     }
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let owned = path.to_owned();
+    let tar = tokio::task::spawn_blocking(move || std::fs::read(owned)).await.expect("reading panics not");
+    tar.map_err(|e| {
+        let message = format!("cannot read the archive {}", path.display());
+        Error::new(Stage::Image, ErrorKind::BadSpec, message).with_source(e)
+    })
 }
 
 /// Without a tag the engine would pull all of them.

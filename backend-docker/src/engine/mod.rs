@@ -7,6 +7,7 @@
 mod classify;
 mod containers;
 pub(crate) mod events;
+mod farewell;
 pub(crate) mod http;
 mod images;
 mod resources;
@@ -118,6 +119,14 @@ impl Address {
         }
     }
 
+    /// Whether the engine runs on this machine, as far as its address says: a tunnel may pretend.
+    pub(crate) fn is_local(&self) -> bool {
+        let Address::Tcp(address) = self else { return true };
+        let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+        let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+        host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+    }
+
     fn usual() -> Address {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
         let own = |name: &str| runtime.as_ref().map(|dir| dir.join(name));
@@ -136,5 +145,19 @@ impl std::fmt::Display for Address {
             Address::Unix(path) => write!(f, "unix://{}", path.display()),
             Address::Tcp(address) => write!(f, "tcp://{address}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_elsewhere_is_told_from_one_of_this_machine() {
+        let local = |text| Address::parse(text).unwrap().is_local();
+        assert!(local("unix:///run/docker.sock"));
+        assert!(local("tcp://127.0.0.1:2375") && local("tcp://localhost:2375") && local("tcp://[::1]:2375"));
+        assert!(!local("tcp://10.0.0.7:2375") && !local("tcp://engines.example:2375"));
+        assert!(Address::parse("ssh://somewhere").is_err());
     }
 }

@@ -181,3 +181,37 @@ where
     let value = serde_json::Value::deserialize(deserializer)?;
     Ok(serde_json::from_value(value).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From replies of Docker 26.1 (API 1.45), shortened; and a state that Podman invented.
+    #[test]
+    fn replies_of_newer_engines_are_understood() {
+        let list = r#"[{"Id":"8841","Names":["/vigorous_dhawan"],"Image":"poolyard-test:1",
+            "ImageID":"sha256:50ce","Created":1795269061,"Labels":{"dev.poolyard.owner":"x"},
+            "State":"running","Status":"Up Less than a second","HostConfig":{"NetworkMode":"bridge"},
+            "Ports":[{"IP":"127.0.0.1","PrivatePort":80,"PublicPort":32773,"Type":"tcp"}]},
+            {"Id":"2","Names":null,"Labels":null,"State":"stopped","Created":"yesterday","New":{}}]"#;
+        let list: Vec<Listed> = serde_json::from_str(list).unwrap();
+        assert_eq!((list[0].state.as_str(), list[0].labels["dev.poolyard.owner"].as_str()), ("running", "x"));
+        assert_eq!((list[1].state.as_str(), list[1].created, list[1].names.len()), ("stopped", 0, 0));
+
+        let inspected = r#"{"Id":"8841","State":{"Status":"running","Running":true,"OOMKilled":false,
+            "ExitCode":0,"Error":""},"NetworkSettings":{"Bridge":"","IPAddress":"172.17.0.2",
+            "SecondaryIPAddresses":null,"Ports":{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"32773"}],
+            "81/tcp":null},"Networks":{"bridge":{"IPAMConfig":null,"IPAddress":"172.17.0.2","DNSNames":null}}}}"#;
+        let inspected: Inspected = serde_json::from_str(inspected).unwrap();
+        let ports = &inspected.network_settings.ports;
+        assert_eq!(ports["80/tcp"].as_ref().unwrap()[0].host_port, "32773");
+        assert!(inspected.state.running && ports["81/tcp"].is_none());
+
+        let event = r#"{"status":"start","id":"97f3","from":"poolyard-test:1","Type":"container",
+            "Action":"start","Actor":{"ID":"97f3","Attributes":{"image":"poolyard-test:1"}},
+            "scope":"local","time":1795269060,"timeNano":1795269060026317753}"#;
+        let event: Event = serde_json::from_str(event).unwrap();
+        assert_eq!((event.action.as_str(), event.actor.id.as_str()), ("start", "97f3"));
+        assert_eq!(event.time_nano, 1_795_269_060_026_317_753);
+    }
+}

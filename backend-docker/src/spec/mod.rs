@@ -98,6 +98,9 @@ pub enum Pull {
     Never,
     /// From an archive (`docker save`) on this machine, if the engine does not have it.
     Load(PathBuf),
+    /// From an archive of a root file system (`tar -C root -c .`) on this machine, if the engine does
+    /// not have it.
+    Import(PathBuf),
 }
 
 /// What a container is connected to.

@@ -77,9 +77,35 @@ static SHARED: OnceLock<Result<String, String>> = OnceLock::new();
 static SHARED_DIR: OnceLock<PathBuf> = OnceLock::new();
 
 extern "C" fn end_shared() {
-    if let Some(dir) = SHARED_DIR.get() {
-        let _ = script("down", dir, &[]);
+    let Some(dir) = SHARED_DIR.get() else { return };
+    let left = left_behind(&format!("unix://{}/docker.sock", dir.display()));
+    let _ = script("down", dir, &[]);
+    if !left.is_empty() {
+        eprintln!("the tests left this behind:\n{left}");
+        // SAFETY: the process ends here as it would a moment later, with another code.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::_exit(101)
+        }
     }
+}
+
+/// What the engine still has of ours when all tests are over: nothing, after a moment. What no agent
+/// ends with its runtime is left to a sweep, so it is swept here as another process would.
+fn left_behind(host: &str) -> String {
+    let mut left = String::new();
+    for _ in 0..100 {
+        let containers = docker(host, &["ps", "-a", "--format", "container {{.Names}} {{.Command}}"]);
+        let volumes = docker(host, &["volume", "ls", "--format", "volume {{.Name}}"]);
+        let filter =
+            ["network", "ls", "--filter", "label=dev.poolyard.owner", "--format", "network {{.Name}}"];
+        left = [containers, volumes, docker(host, &filter)].join("\n").trim().to_owned();
+        if left.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    left
 }
 
 /// The engine that tests start: `docker` or `podman`.

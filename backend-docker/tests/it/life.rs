@@ -5,10 +5,11 @@ use std::process::{Child, Command as HostCommand, Stdio};
 use std::time::Duration;
 
 use poolyard_core::{Lease, Pool};
-use poolyard_docker::{ContainerSpec, Mount, Network};
+use poolyard_docker::{ContainerSpec, DockerManager, Mount, Network, Port, TestPool};
 use poolyard_exec::{Command, Exec};
 
-use crate::engine::{docker, exists, host, manager, pool_of, sandbox, until};
+use crate::engine::{Private, docker, exists, host, manager, pool_of, sandbox, until};
+use crate::ready::service;
 
 const VICTIM: &str = "POOLYARD_TEST_VICTIM";
 
@@ -16,8 +17,12 @@ const VICTIM: &str = "POOLYARD_TEST_VICTIM";
 #[tokio::test(flavor = "multi_thread")]
 async fn victim() {
     let Ok(role) = std::env::var(VICTIM) else { return };
+    if role == "static" {
+        return one_test_of_a_process().await;
+    }
     let pool = pool_of(&manager().unwrap(), 4);
     let spec = match role.as_str() {
+        "range" => ranged(),
         "volumes" => {
             sandbox().mount(Mount::anonymous("/data")).mount(Mount::volume("victims-volume", "/named"))
         }
@@ -29,9 +34,28 @@ async fn victim() {
     };
     let first = pool.acquire(&spec).await.unwrap();
     let second = pool.acquire(&spec).await.unwrap();
-    println!("VICTIM {} {}", first.id(), second.id());
-    std::io::stdout().flush().unwrap();
+    say(&[first.id(), second.id()]);
     std::future::pending::<()>().await;
+}
+
+fn say(ids: &[&str]) {
+    println!("VICTIM {}", ids.join(" "));
+    std::io::stdout().flush().unwrap();
+}
+
+static POOL: TestPool =
+    TestPool::new(|| sandbox().label("test", "static")).max_total(2).manager(|| Ok(manager().unwrap()));
+
+/// What a test is where each is a process: it uses the pool and returns, and nothing is closed.
+async fn one_test_of_a_process() {
+    let container = POOL.acquire().await.unwrap();
+    assert!(container.exec(&Command::new("/bin/true")).await.unwrap().success());
+    say(&[container.id()]);
+}
+
+/// Containers that want one of four ports.
+fn ranged() -> ContainerSpec {
+    service("sleep 1000").publish(Port::tcp(80).in_range(28700..=28703)).label("test", "range")
 }
 
 /// Starts another process that holds two containers, and gives their ids.
@@ -42,8 +66,10 @@ fn start_victim(role: &str) -> (Child, Vec<String>) {
         .env(VICTIM, role)
         .env("DOCKER_HOST", host().unwrap());
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line = lines.map_while(Result::ok).find_map(|l| Some(l.split_once("VICTIM ")?.1.to_owned())).unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let line = lines.find_map(|l| Some(l.split_once("VICTIM ")?.1.to_owned())).unwrap();
+    // Whoever writes to nobody fails.
+    std::thread::spawn(move || lines.for_each(drop));
     (child, line.split(' ').map(str::to_owned).collect())
 }
 
@@ -150,4 +176,89 @@ fn one_pool_serves_twenty_runtimes_that_end_in_any_order() {
     let report = runtime.block_on(pool.close(Duration::from_secs(30)));
     assert_eq!(report.abandoned, 0);
     assert_eq!(docker(host, &["ps", "-aq", "--filter", "label=test=twenty"]), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_for_each_test_leaves_nothing_though_its_static_pool_is_never_dropped() {
+    let Some(host) = host() else { return };
+    let mut tests = [start_victim("static"), start_victim("static")];
+    assert_ne!(tests[0].1, tests[1].1, "each has a container of its own");
+    for (child, ids) in &mut tests {
+        assert!(child.wait().unwrap().success());
+        until("its container is gone", || ids.iter().all(|id| !exists(host, id))).await;
+    }
+}
+
+#[test]
+fn a_test_pool_serves_tests_with_runtimes_of_their_own_and_cleans_up() {
+    let Some(host) = host() else { return };
+    let with_runtime = |test: fn() -> BoxedTest| {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test());
+    };
+    assert!(POOL.snapshot().is_none(), "nothing is made before it is wanted");
+    let tests = std::array::from_fn::<_, 6, _>(|_| {
+        std::thread::spawn(move || {
+            with_runtime(|| {
+                Box::pin(async {
+                    let container = POOL.acquire().await.unwrap();
+                    assert!(container.exec(&Command::new("/bin/true")).await.unwrap().success());
+                })
+            });
+        })
+    });
+    for test in tests {
+        test.join().unwrap();
+    }
+    assert!(POOL.snapshot().unwrap().counts.live() <= 2);
+    with_runtime(|| Box::pin(async { POOL.cleanup().await.unwrap() }));
+    let left = docker(host, &["ps", "-q", "--filter", "label=test=static"]);
+    // Those of other processes may be there: this one's have its process id in their names.
+    let names = docker(host, &["ps", "--filter", "label=test=static", "--format", "{{.Names}}"]);
+    assert!(!names.contains(&format!("-{}-", std::process::id())), "{left} {names}");
+}
+
+type BoxedTest = std::pin::Pin<Box<dyn Future<Output = ()>>>;
+
+static HOST: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cleanup_names_every_container_that_it_could_not_remove() {
+    static LOST: TestPool = TestPool::new(sandbox)
+        .max_total(2)
+        .manager(|| DockerManager::builder().host(HOST.get().unwrap()).build());
+    let Some(engine) = Private::start("uncleaned", &[]) else { return };
+    HOST.set(engine.host()).unwrap();
+    let leases = [LOST.acquire().await.unwrap(), LOST.acquire().await.unwrap()];
+    let ids = leases.each_ref().map(|lease| lease.id().to_owned());
+    drop(leases);
+    engine.script("kill");
+    let error = LOST.cleanup().await.unwrap_err();
+    assert_eq!(error.failures.len(), 2, "{error}");
+    assert!(ids.iter().all(|id| error.failures.iter().any(|failure| failure.contains(id))), "{error}");
+    engine.script("up");
+    assert!(LOST.acquire().await.is_ok(), "and the next one starts afresh");
+    LOST.cleanup().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_share_an_engine_and_a_range_of_ports() {
+    let Some(host) = host() else { return };
+    let (mut other, theirs) = start_victim("range");
+    let manager = manager().unwrap();
+    let pool = pool_of(&manager, 2);
+    let spec = ranged();
+    let ours = tokio::join!(pool.acquire(&spec), pool.acquire(&spec));
+    let ours = [ours.0.unwrap(), ours.1.unwrap()];
+    let all = docker(host, &["ps", "--filter", "label=test=range", "--format", "{{.Ports}}"]);
+    let mut ports: Vec<&str> = all.lines().filter_map(|line| line.split("->").next()).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    assert_eq!(ports.len(), 4, "each has a port of its own: {all}");
+    manager.reap().await.unwrap();
+    assert!(theirs.iter().all(|id| exists(host, id)), "a sweep leaves the living alone");
+    assert!(ours.iter().all(|lease| exists(host, lease.id())));
+    other.kill().unwrap();
+    other.wait().unwrap();
+    until("only theirs are gone", || theirs.iter().all(|id| !exists(host, id))).await;
+    assert!(ours.iter().all(|lease| exists(host, lease.id())));
 }

@@ -6,7 +6,7 @@ use poolyard_core::AcquireError;
 use poolyard_docker::{Check, ContainerSpec, Error, ErrorKind, MIB, Port, Pull, Stage, Wait};
 use poolyard_exec::{Command, Exec};
 
-use crate::engine::{IMAGE, manager, pool_of, sandbox};
+use crate::engine::{IMAGE, docker, host, manager, only_docker, pool_of, sandbox};
 
 /// A service that runs a shell script.
 pub(crate) fn service(script: &str) -> ContainerSpec {
@@ -181,4 +181,58 @@ async fn a_crash_without_an_agent_is_told_all_the_same() {
     let Some(error) = failure(spec).await else { return };
     let crash = error.crash().unwrap_or_else(|| panic!("{error}"));
     assert_eq!((crash.exit_code, &crash.last_lines[..]), (Some(9), &["oh no".to_owned()][..]));
+}
+
+/// An image of ours with a health check.
+fn image_with_health(host: &str) -> &'static str {
+    let name = "poolyard-test-health:1";
+    let container = docker(host, &["create", IMAGE]);
+    let check = "HEALTHCHECK --interval=200ms --timeout=5s --retries=100 CMD test -e /tmp/well";
+    docker(host, &["commit", "--change", check, &container, name]);
+    docker(host, &["rm", &container]);
+    name
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_images_own_health_check_is_waited_for() {
+    let (Some(manager), Some(host)) = (manager(), host()) else { return };
+    if only_docker("Podman's health checks need timers of systemd").is_none() {
+        return;
+    }
+    let spec = ContainerSpec::service(image_with_health(host)).wait(Wait::Health);
+    let pool = pool_of(&manager, 1);
+    let well = spec.clone().cmd(["/bin/sh", "-c", "sleep 0.3; touch /tmp/well; sleep 1000"]);
+    let container = pool.acquire(&well).await.unwrap();
+    assert!(container.read_file("/tmp/well", 0).await.is_ok(), "not before it was well");
+    drop(container);
+    let ill = spec.cmd(["/bin/sh", "-c", "sleep 1000"]).start_timeout(Duration::from_secs(2));
+    let error = failure(ill).await.unwrap();
+    assert_eq!(error.kind(), &ErrorKind::NotReady, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runtime_is_passed_on_and_an_unknown_one_is_named() {
+    let Some(manager) = manager() else { return };
+    let pool = pool_of(&manager, 1);
+    drop(pool.acquire(&sandbox().runtime("runc")).await.unwrap());
+    if only_docker("Podman reads no runtime from its compatible API").is_none() {
+        return;
+    }
+    let error = failure(sandbox().runtime("no-such-runtime")).await.unwrap();
+    assert!(error.to_string().contains("no-such-runtime"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_of_another_platform_is_refused_before_it_is_made() {
+    let (Some(manager), Some(host)) = (manager(), host()) else { return };
+    let other = if cfg!(target_arch = "x86_64") { "linux/arm64" } else { "linux/amd64" };
+    let archive = std::env::temp_dir().join(format!("poolyard-platform-{}.tar", std::process::id()));
+    crate::service::archive_for(host, other, &archive);
+    let spec = ContainerSpec::sandbox("poolyard-test-other:1").pull(Pull::Load(archive.clone()));
+    let error = pool_of(&manager, 1).acquire(&spec).await.map(drop).unwrap_err();
+    std::fs::remove_file(archive).unwrap();
+    let AcquireError::Create(error) = error else { panic!("{error:?}") };
+    assert_eq!((error.stage(), error.kind()), (Stage::Agent, &ErrorKind::Unsupported), "{error}");
+    assert!(error.to_string().contains("without_agent"), "{error}");
+    docker(host, &["rmi", "-f", "poolyard-test-other:1"]);
 }

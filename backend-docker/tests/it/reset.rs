@@ -8,7 +8,9 @@ use poolyard_core::Lease;
 use poolyard_docker::{Check, ContainerSpec, DockerManager, Network, Reset, Wait};
 use poolyard_exec::{Command, Exec};
 
-use crate::engine::{ContainerPool, IMAGE, docker, exists, host, manager, pool_of, sandbox, until};
+use crate::engine::{
+    ContainerPool, IMAGE, docker, exists, host, manager, only_docker, pool_of, sandbox, until,
+};
 use crate::ready::service;
 
 async fn shell(container: &Lease<DockerManager>, script: &str) -> String {
@@ -122,6 +124,9 @@ async fn a_failing_hook_throws_the_container_away() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_gives_fresh_memory_in_the_same_container() {
     let Some(manager) = manager() else { return };
+    if only_docker("Podman at times removes the container, whose end it takes for the last").is_none() {
+        return;
+    }
     let pool = pool_of(&manager, 1);
     let spec = sandbox().network(Network::Loopback).reset(Reset::Restart);
     assert!(survives(&pool, &spec, "echo x > /box/x").await);

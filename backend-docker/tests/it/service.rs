@@ -169,6 +169,49 @@ async fn a_missing_image_is_pulled_once_however_many_want_it() {
     );
 }
 
+/// The test image as an archive that says it was made for another platform.
+pub(crate) fn archive_for(host: &str, platform: &str, archive: &std::path::Path) {
+    let name = "poolyard-test-other:1";
+    docker(host, &["tag", IMAGE, name]);
+    docker(host, &["save", "-o", archive.to_str().unwrap(), name]);
+    docker(host, &["rmi", name]);
+    let script = r#"
+import io, json, sys, tarfile
+path, architecture = sys.argv[1], sys.argv[2].split("/")[1]
+files = {m.name: (m, tarfile.open(path).extractfile(m).read()) for m in tarfile.open(path) if m.isfile()}
+manifest = json.loads(files["manifest.json"][1])
+config = manifest[0]["Config"]
+changed = json.loads(files[config][1])
+changed["architecture"] = architecture
+files = {name: file for name, file in files.items() if name not in (config, "repositories", "index.json")}
+manifest[0]["Config"] = "changed.json"
+files["manifest.json"] = (None, json.dumps(manifest).encode())
+files["changed.json"] = (None, json.dumps(changed).encode())
+with tarfile.open(path, "w") as tar:
+    for name, (_, data) in files.items():
+        member = tarfile.TarInfo(name)
+        member.size = len(data)
+        tar.addfile(member, io.BytesIO(data))
+"#;
+    let arguments = ["-c", script, archive.to_str().unwrap(), platform];
+    assert!(HostCommand::new("python3").args(arguments).status().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_in_an_archive_is_an_image() {
+    let (Some(manager), Some(host)) = (manager(), host()) else { return };
+    let path = std::env::temp_dir().join(format!("poolyard-root-{}.tar", std::process::id()));
+    let container = docker(host, &["create", IMAGE]);
+    docker(host, &["export", "-o", path.to_str().unwrap(), &container]);
+    docker(host, &["rm", &container]);
+    let pool = pool_of(&manager, 2);
+    let spec =
+        ContainerSpec::sandbox("poolyard-imported:1").pull(poolyard_docker::Pull::Import(path.clone()));
+    let (one, two) = tokio::join!(pool.acquire(&spec), pool.acquire(&spec));
+    std::fs::remove_file(path).unwrap();
+    assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_takes_the_place_of_a_registry() {
     let (Some(manager), Some(host)) = (manager(), host()) else { return };

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::place::{BASIC_V1, Place, REQUIRED, Version};
@@ -23,6 +23,8 @@ pub(crate) struct Slot {
     bandwidth: Option<Setting>,
     cpus: Option<File>,
     freezer: Option<File>,
+    /// Whether it was frozen and not thawed since.
+    frozen: AtomicBool,
     cpu_usage: Option<File>,
     memory_peak: Option<File>,
     /// Whether the peak can be set back; otherwise a used slot's peak says nothing about a new run.
@@ -157,6 +159,7 @@ impl Slot {
             },
             cpus: if wants("cpuset") { optional("cpuset", "cpuset.cpus", true) } else { None },
             freezer: optional("freezer", names.freezer, true),
+            frozen: AtomicBool::new(false),
             cpu_usage: optional(names.cpu.0, names.cpu.1, false),
             memory_peak,
             peak_resets,
@@ -266,15 +269,16 @@ impl Slot {
             (Version::V2, true) => "1",
             (Version::V2, false) => "0",
         };
+        self.frozen.store(frozen, Ordering::Relaxed);
         file.write_at(word.as_bytes(), 0).map(drop)
     }
 
-    /// Takes all limits off, for the next sandbox.
-    pub(crate) fn clear(&self) -> io::Result<()> {
-        if self.freezes() {
-            self.freeze(false)?;
+    /// Lets what was frozen go on, so that it can end. Limits may stay: every command sets its own.
+    pub(crate) fn thaw(&self) -> io::Result<()> {
+        match self.frozen.load(Ordering::Relaxed) {
+            true => self.freeze(false),
+            false => Ok(()),
         }
-        self.limit(&SlotLimits::default())
     }
 
     /// Removes the directories. Fails while there are processes.

@@ -11,6 +11,7 @@
 #![cfg(target_os = "linux")]
 
 mod corpus;
+mod delegation;
 mod modes;
 mod observer;
 mod outside;

@@ -7,6 +7,7 @@ use poolyard_linux_ns::{LinuxNs, Mode};
 use poolyard_testkit::availability::{Availability, require};
 
 use crate::corpus;
+use crate::delegation::Delegated;
 use crate::observer;
 use crate::outside::{Outside, SECRET};
 use crate::programs::Programs;
@@ -16,6 +17,8 @@ const MODE: &str = "POOLYARD_TEST_MODE";
 const PROGRAMS: &str = "POOLYARD_TEST_PROGRAMS";
 /// Runs its arguments as a user without any privilege.
 const NOBODY: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+
+const NOBODY_ID: u32 = 65534;
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -63,8 +66,14 @@ fn hostile_programs_get_nowhere_with_subordinate_ids() {
 fn start(mode: &str, prefix: &[&str]) {
     let Some(programs) = Programs::build() else { return };
     let program = std::env::current_exe().unwrap();
+    let delegated = (is_root() && !prefix.is_empty()).then(|| Delegated::to(NOBODY_ID));
+    let procs =
+        delegated.iter().flat_map(|delegated| &delegated.procs).map(|procs| procs.display().to_string());
+    let script =
+        "for procs in $POOLYARD_TEST_PROCS; do echo $$ > $procs || exit 1; done; exec 9< /; exec \"$@\"";
     let output = Command::new("sh")
-        .args(["-c", "exec 9< /; exec \"$@\"", "sh"])
+        .args(["-c", script, "sh"])
+        .env("POOLYARD_TEST_PROCS", procs.collect::<Vec<_>>().join(" "))
         .args(prefix)
         .arg(program)
         .args(["--exact", "modes::child", "--ignored", "--nocapture"])

@@ -44,3 +44,25 @@ pub(crate) async fn compare(ns: &LinuxNs, outside: &Outside) {
         next_user(ns, &mut sandbox).await;
     }
 }
+
+/// Whether a kernel keeps whoever is born into a killed cgroup by clone3 from living is found out, not assumed:
+/// sandboxes are killed by their pid namespace and enter cgroups by writing, which works on every kernel.
+#[test]
+fn a_killed_cgroup_is_entered_by_writing_whatever_clone_does() {
+    use poolyard_testkit::availability::{Availability, require};
+    let places = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+    let place =
+        places.into_iter().find(|place| std::path::Path::new(place).join("cgroup.controllers").exists());
+    let root = rustix::process::geteuid().is_root();
+    let there = Availability::when(root && place.is_some(), "needs root and a mounted cgroup version 2");
+    let (true, Some(place)) = (require("cgroup2", &there), place) else { return };
+    let Some(programs) = crate::programs::Programs::build() else { return };
+    let cgroup = format!("{place}/poolyard-killed-{}", std::process::id());
+    let output =
+        std::process::Command::new(programs.program()).args(["killed-cgroup", &cgroup]).output().unwrap();
+    let seen = crate::place::Seen::parse(&String::from_utf8_lossy(&output.stdout));
+    println!("{}", seen.text);
+    for step in ["born_before", "kill", "moved_after"] {
+        assert!(seen.successes().contains(&step), "{step}: {}", seen.text);
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use poolyard_exec::{Command, ErrorKind, Exec, ExecFds, Fds, FileState, Signal, Verdict};
+use poolyard_exec::{Command, ErrorKind, Exec, ExecFds, Fds, FileState, Limits, Signal, Verdict};
 use poolyard_linux_ns::{Background, ErrorKind as Kind, LinuxNs, SandboxSpec, Stage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -204,7 +204,20 @@ async fn a_bad_command_is_told_what_is_wrong_and_the_sandbox_stays_usable() {
         (Command::new("true").cwd("relative"), ErrorKind::InvalidCommand { field: "cwd" }),
         (Command::new("true").arg("x".repeat(1 << 20)), ErrorKind::InvalidCommand { field: "argv" }),
         (Command::new("true").file_in(".", "", 0o644), ErrorKind::CopyInFailed),
+        (Command::new("true").file_in("directory", "", 0o644), ErrorKind::CopyInFailed),
+        (Command::new("true").file_in("pipe", "", 0o644), ErrorKind::CopyInFailed),
+        (Command::new("true").file_in("/dev/null", "", 0o644), ErrorKind::CopyInFailed),
+        (Command::new("true").file_in("a\0b", "", 0o644), ErrorKind::InvalidCommand { field: "files_in" }),
+        (Command::new("true").env("A", "b\0c"), ErrorKind::InvalidCommand { field: "env" }),
+        (Command::new("true").cwd("/box\0"), ErrorKind::InvalidCommand { field: "cwd" }),
+        (Command::new("true").cwd("/etc/passwd"), ErrorKind::NoWorkingDirectory),
+        (Command::new("./directory"), ErrorKind::NotExecutable),
+        (
+            Command::new("true").limits(Limits::new().open_files(0)),
+            ErrorKind::InvalidCommand { field: "limits.open_files" },
+        ),
     ];
+    shell(&sandbox, "mkdir directory; mkfifo pipe").await;
     for (command, kind) in bad {
         for spawned in [false, true] {
             let error = match spawned {
@@ -231,9 +244,40 @@ async fn a_bad_specification_is_told_what_is_wrong() {
     assert!(missing.to_string().contains("/no/such/root"));
     let relative = refused(SandboxSpec::builder().root("usr").build()).await;
     assert_eq!(relative.stage(), Stage::Spec);
+    let file = refused(SandboxSpec::builder().root("/etc/passwd").build()).await;
+    assert!(file.to_string().contains("not a directory"), "{file}");
+    let nul = refused(SandboxSpec::builder().tree("a\0b", "/usr").build()).await;
+    assert_eq!(nul.kind(), Kind::InvalidSpec);
+    for limits in [Limits::new().disk_bytes(0), Limits::new().disk_inodes(0), Limits::new().memory(0)] {
+        let impossible = refused(SandboxSpec::builder().limits(limits).build()).await;
+        assert_eq!((impossible.stage(), impossible.kind()), (Stage::Spec, Kind::InvalidSpec), "{impossible}");
+    }
     let proc = refused(SandboxSpec::builder().tree("proc/x", "/usr").build()).await;
     assert_eq!(proc.stage(), Stage::Spec);
     assert_eq!(printed(&sandbox(&ns).await, "echo alive").await, "alive");
+}
+
+#[tokio::test]
+async fn a_file_that_is_a_device_or_a_directory_does_not_come_out() {
+    let Some(ns) = backend("devices as output") else { return };
+    let sandbox = sandbox(&ns).await;
+    let command = Command::shell("mkdir directory; ln -s /dev/zero link; mkfifo pipe");
+    let paths = ["directory", "link", "pipe", "/dev/zero", "/dev/null", "/etc/passwd"];
+    let command = paths.into_iter().fold(command, |command, path| command.file_out(path, 4));
+    for file in run(&sandbox, &command).await.files {
+        assert!(matches!(file.state, FileState::NotAFile | FileState::Unreadable(_)), "{file:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_processor_that_is_not_there_is_refused_when_the_sandbox_is_made() {
+    let Some(ns) = crate::support::backend_with_cgroups("missing processor") else { return };
+    let spec = SandboxSpec::builder().limits(Limits::new().cpu_set([1000])).build();
+    let error = ns.sandbox(&spec).await.unwrap_err();
+    assert_eq!(error.stage(), Stage::Cgroup, "{error}");
+    if error.kind() != Kind::Unsupported {
+        assert!(error.to_string().contains("processors must exist"), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 #![cfg(target_os = "linux")]
 
 mod commands;
+mod hosts;
 mod kills;
 mod limits;
 mod matrix;

@@ -12,8 +12,8 @@ use poolyard_linux_ns::{LinuxNs, Sandbox, SandboxSpec};
 
 use crate::protocol::Kind;
 use crate::support::{
-    backend, cgroups_of, context, descendants, eventually, is_running, own_cgroups, printed, sandbox, signal,
-    try_signal,
+    backend, cgroups_of, context, descendants, eventually, is_running, own_cgroups, printed, runtime,
+    sandbox, signal, try_signal,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,10 +260,6 @@ fn wait_for_parties(host: &mut std::process::Child) -> Vec<i32> {
     let line = lines.skip_while(|line| !line.contains("at [")).next().expect("the host gets there");
     let (_, list) = line.split_once("at [").unwrap();
     list.trim_end_matches(']').split(", ").map(|pid| pid.parse().unwrap()).collect()
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 /// Runs a test again, in a process in which it is the only one.

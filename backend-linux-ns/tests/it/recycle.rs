@@ -14,13 +14,12 @@ async fn recycle(ns: &LinuxNs, sandbox: &mut Sandbox) {
     ns.recycle(&spec, sandbox, &context()).await.unwrap();
 }
 
-/// Everything that a shell can see of its surroundings, but two numbers of sockets that the kernel counts for
-/// the whole machine.
+/// What a shell can see of its surroundings, but not what the kernel counts for the whole machine.
 const SURROUNDINGS: &str = "
     id; pwd; env; umask; hostname; ls -laR --time-style=+ /box /tmp /dev/shm; cat /proc/self/mounts;
     cat /proc/self/limits; grep -v -e ctxt -e '^Vm' -e '^Rss' -e '^Cpus' /proc/self/status;
     ls /proc | grep '^[0-9]'; ls -l /proc/self/fd | cut -d' ' -f9- | sed 's/pipe:.*/pipe/';
-    cat /proc/sysvipc/*; cat /proc/net/* | sed 's/ alloc .*//'; cat /proc/self/cgroup; cat /proc/self/oom_score_adj;
+    cat /proc/sysvipc/*; cat /proc/net/dev /proc/net/tcp /proc/net/udp /proc/net/unix /proc/net/route /proc/net/snmp; cat /proc/self/cgroup; cat /proc/self/oom_score_adj;
     readlink /proc/self/cwd /proc/self/root; df -i /box | tail -1; cat /proc/self/loginuid 2>&1;
     cat /proc/self/sched | grep -e policy -e prio; cat /proc/self/timerslack_ns 2>&1; ls -la /dev";
 
@@ -58,6 +57,21 @@ async fn a_recycle_ends_whatever_runs() {
     assert!(descendants(sandbox.pid()).len() > 30);
     recycle(&ns, &mut sandbox).await;
     assert_eq!(descendants(sandbox.pid()).len(), 2, "the new init and its runner");
+}
+
+#[tokio::test]
+async fn a_frozen_lease_is_recycled_and_a_frozen_sandbox_destroyed() {
+    let Some(ns) = crate::support::backend_with_cgroups("frozen recycle") else { return };
+    let mut sandbox = sandbox_of(&ns, &SandboxSpec::builder().background(Background::Keep).build()).await;
+    for _ in 0..2 {
+        shell(&sandbox, "setsid sleep 1000 >/dev/null 2>&1 &").await;
+        sandbox.freeze().unwrap();
+        recycle(&ns, &mut sandbox).await;
+        assert_eq!(printed(&sandbox, "echo alive").await, "alive");
+    }
+    sandbox.freeze().unwrap();
+    let spec = sandbox.spec().clone();
+    ns.destroy(&spec, &mut sandbox, Reason::Closed, &context()).await;
 }
 
 #[tokio::test]

@@ -126,3 +126,7 @@ pub(crate) fn cgroups_of(pid: u32) -> Vec<PathBuf> {
     }
     found
 }
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}

@@ -342,6 +342,11 @@ async fn keep(inner: Arc<Inner>, slot: usize) {
     // Dropped with this task, which kills those that are still there.
     let mut drains = JoinSet::new();
     while !*stopping.borrow() {
+        // One that waits for its replacement may die meanwhile.
+        let dead = old.take_if(|old| old.child.life.death().is_some());
+        if let Some((member, death)) = dead.and_then(|old| old.child.life.death().map(|death| (old, death))) {
+            inner.buried(slot, &member, death);
+        }
         if !inner.is_wanted(slot) {
             old = None;
             inner.retire(slot, &mut drains);

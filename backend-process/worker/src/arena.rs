@@ -91,6 +91,18 @@ impl Arena {
     }
 }
 
+impl Arena {
+    /// The request half to read and the answer half to write.
+    pub(crate) fn halves(&mut self) -> (&[u8], &mut [u8]) {
+        let half = self.half();
+        // SAFETY: as in `request`; the halves do not overlap.
+        unsafe {
+            let start = self.start.as_ptr();
+            (std::slice::from_raw_parts(start, half), std::slice::from_raw_parts_mut(start.add(half), half))
+        }
+    }
+}
+
 impl Drop for Arena {
     fn drop(&mut self) {
         // SAFETY: the mapping was made by `map` with this length, and no slice of it outlives `self`.

@@ -11,6 +11,7 @@
 //!
 //! The frames are described in [`wire`]; a worker in another language needs some twenty lines.
 
+mod answer;
 mod arena;
 mod call;
 mod channel;
@@ -19,6 +20,7 @@ mod server;
 pub mod wire;
 mod worker;
 
+pub use answer::Answer;
 pub use arena::Arena;
 pub use call::Call;
 pub use scoreboard::{Activity, SCORE_SLOT, Scoreboard};

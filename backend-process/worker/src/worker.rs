@@ -4,6 +4,7 @@ use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::answer::Answer;
 use crate::arena::Arena;
 use crate::call::Call;
 use crate::channel::Channel;
@@ -45,15 +46,28 @@ impl Worker {
     /// # Errors
     ///
     /// When the channel breaks, or something that is no frame comes in.
-    pub fn serve(
+    pub fn serve(self, mut handler: impl FnMut(&mut Call<'_>) -> Result<Vec<u8>, String>) -> io::Result<()> {
+        self.serve_into(|call, answer| handler(call).map(|bytes| answer.set(bytes)))
+    }
+
+    /// As [`serve`](Worker::serve), with a handler that writes its answer piece by piece: a large one, in an
+    /// arena, is then not copied once more.
+    ///
+    /// # Errors
+    ///
+    /// As [`serve`](Worker::serve).
+    pub fn serve_into(
         mut self,
-        mut handler: impl FnMut(&mut Call<'_>) -> Result<Vec<u8>, String>,
+        mut handler: impl FnMut(&mut Call<'_>, &mut Answer<'_>) -> Result<(), String>,
     ) -> io::Result<()> {
         self.channel.push(0, Kind::Ready, &[])?;
         self.idle();
         while let Some((header, payload)) = self.channel.next()? {
             match header.kind {
-                Kind::Call => self.answer(header, &payload, &mut handler)?,
+                Kind::Call => {
+                    let done = self.run(header.id, &payload, &mut [], &mut handler)?;
+                    self.say(header.id, done)?;
+                }
                 Kind::ArenaCall => self.answer_from_arena(header, &payload, &mut handler)?,
                 Kind::Ping => self.channel.push(header.id, Kind::Pong, &[])?,
                 Kind::Reset => self.do_reset(header.id)?,
@@ -76,15 +90,11 @@ impl Worker {
         self.channel.push(id, Kind::Pong, &[])
     }
 
-    fn answer(
-        &mut self,
-        header: Header,
-        payload: &[u8],
-        handler: &mut impl FnMut(&mut Call<'_>) -> Result<Vec<u8>, String>,
-    ) -> io::Result<()> {
-        match self.run(header.id, payload, handler)? {
-            Ok(reply) => self.channel.push(header.id, Kind::Reply, &reply),
-            Err(why) => self.channel.push(header.id, Kind::Failure, why.as_bytes()),
+    fn say(&mut self, id: u32, done: Done) -> io::Result<()> {
+        match done {
+            Ok((_, Some(answer))) => self.channel.push(id, Kind::Reply, &answer),
+            Ok((used, None)) => self.channel.push(id, Kind::ArenaReply, &(used as u64).to_le_bytes()),
+            Err(why) => self.channel.push(id, Kind::Failure, why.as_bytes()),
         }
     }
 
@@ -92,45 +102,43 @@ impl Worker {
         &mut self,
         header: Header,
         payload: &[u8],
-        handler: &mut impl FnMut(&mut Call<'_>) -> Result<Vec<u8>, String>,
+        handler: &mut impl FnMut(&mut Call<'_>, &mut Answer<'_>) -> Result<(), String>,
     ) -> io::Result<()> {
         let mut arena = self.arena.take().ok_or_else(|| unexpected(Kind::ArenaCall))?;
         let len = <[u8; 8]>::try_from(payload).map_or(usize::MAX, |len| u64::from_le_bytes(len) as usize);
-        let request = arena.request().get(..len).ok_or_else(|| unexpected(Kind::ArenaCall))?;
-        let answer = self.run(header.id, request, handler)?;
-        let result = match answer {
-            Ok(reply) if reply.len() <= arena.half() => {
-                arena.answer()[..reply.len()].copy_from_slice(&reply);
-                self.channel.push(header.id, Kind::ArenaReply, &(reply.len() as u64).to_le_bytes())
-            }
-            Ok(reply) => self.channel.push(header.id, Kind::Reply, &reply),
-            Err(why) => self.channel.push(header.id, Kind::Failure, why.as_bytes()),
-        };
+        let (request, room) = arena.halves();
+        let request = request.get(..len).ok_or_else(|| unexpected(Kind::ArenaCall))?;
+        let done = self.run(header.id, request, room, handler)?;
         self.arena = Some(arena);
-        result
+        self.say(header.id, done)
     }
 
     fn run(
         &mut self,
         id: u32,
         payload: &[u8],
-        handler: &mut impl FnMut(&mut Call<'_>) -> Result<Vec<u8>, String>,
-    ) -> io::Result<Result<Vec<u8>, String>> {
+        room: &mut [u8],
+        handler: &mut impl FnMut(&mut Call<'_>, &mut Answer<'_>) -> Result<(), String>,
+    ) -> io::Result<Done> {
         self.scoreboard.iter().for_each(Scoreboard::begin);
         let mut retire = false;
         let mut call = Call { id, payload, channel: &mut self.channel, retire: &mut retire };
-        let answer = catch_unwind(AssertUnwindSafe(|| handler(&mut call)));
+        let mut answer = Answer::new(room);
+        let result = catch_unwind(AssertUnwindSafe(|| handler(&mut call, &mut answer)));
         self.scoreboard.iter().for_each(Scoreboard::end);
-        let answer = answer.unwrap_or_else(|panic| {
+        let result = result.unwrap_or_else(|panic| {
             retire = true;
             Err(format!("the handler panicked: {}", panic_text(panic.as_ref())))
         });
         if retire {
             self.channel.push(0, Kind::Bye, &[])?;
         }
-        Ok(answer)
+        Ok(result.map(|()| answer.finish()))
     }
 }
+
+/// What came of a call: an [`Answer`]'s end, or why there is none.
+type Done = Result<(usize, Option<Vec<u8>>), String>;
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);

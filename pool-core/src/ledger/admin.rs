@@ -3,7 +3,7 @@
 use super::group::NOT_HUNGRY;
 use super::slot::{Check, State};
 use super::waiter::Fate;
-use super::{Gate, Ledger, NIL, Rules};
+use super::{Gate, Ledger, NIL, Rules, Unmet};
 use crate::meta::{Reason, ResourceId};
 use crate::policy::KeyConfig;
 use crate::time::Time;
@@ -21,6 +21,9 @@ impl Ledger {
         let groups: Vec<u32> = self.groups.iter().map(|(index, _)| index as u32).collect();
         for group in groups {
             self.shrink_group(group);
+            if self.rules.breaker_after.is_none() {
+                self.forgive(group);
+            }
             self.refresh(group);
         }
         for id in self.idle_ids() {
@@ -183,11 +186,12 @@ impl Ledger {
         for (group, call) in std::mem::take(&mut self.warming) {
             self.group(group).pins -= 1;
             self.out.news = true;
-            self.out.unmet_warm.push(call);
+            self.out.unmet_warm.push((call, Unmet::Closed));
         }
         self.doom(|_| true, Reason::Closed);
         let groups: Vec<u32> = self.groups.iter().map(|(index, _)| index as u32).collect();
         for group in groups {
+            self.forgive(group);
             self.refresh(group);
         }
         self.dirty = true;
@@ -203,6 +207,7 @@ impl Ledger {
                 self.expire(id.slot(), now);
             }
         }
+        self.probe_if_due(group, now);
         let there = self.groups[group as usize].idle_count().min(wanted);
         self.group(group).pins += wanted - there;
         for _ in there..wanted {

@@ -106,6 +106,10 @@ impl Ledger {
         self.unlink(index);
         self.hope(index, false);
         self.cancel_timer(index);
+        let slot = &self.slots[index as usize];
+        if slot.state == State::Idle && self.rules.sizing.is_some() {
+            self.note_ended(slot.group, slot.idle_since);
+        }
         self.end_retirement(index);
         self.set_state(index, State::Destroying(reason));
         self.counters.destroyed[reason as usize] += 1;
@@ -261,6 +265,7 @@ impl Ledger {
 
     /// Brings everything that follows from a group's counts and queue up to date.
     pub(super) fn refresh(&mut self, index: u32) {
+        self.refuse_the_hopeless(index);
         self.recover(index);
         self.refresh_hunger(index);
         self.refresh_leanness(index);
@@ -305,7 +310,7 @@ impl Ledger {
 
     fn refresh_leanness(&mut self, index: u32) {
         let group = self.group(index);
-        if group.rules.min_idle == 0 && !group.lean {
+        if group.rules.min_idle == 0 && group.target == 0 && !group.lean {
             return;
         }
         let lean = self.gate == Gate::Open && self.lacks(index) > 0;
@@ -323,7 +328,7 @@ impl Ledger {
     /// Forgets a group that nothing needs any more.
     pub(super) fn bury(&mut self, index: u32) {
         let group = &self.groups[index as usize];
-        let kept = group.rules.min_idle > 0 && self.gate != Gate::Closed;
+        let kept = (group.rules.min_idle > 0 || group.demand.is_some()) && self.gate != Gate::Closed;
         if !kept && group.is_unused() {
             let refill_after = group.refill_after;
             self.timers.remove(&(refill_after, Timer::Refill(index)));
@@ -342,19 +347,20 @@ impl Ledger {
         }
     }
 
-    /// How many creations a group needs to have its minimum idle.
+    /// How many creations a group needs to have its minimum idle, and its adaptive target.
     pub(super) fn lacks(&self, index: u32) -> u32 {
         let group = &self.groups[index as usize];
         let coming = group.hopeful.saturating_sub(group.waiters.len);
         let lacking = group.rules.min_idle.saturating_sub(group.staying_idle() + coming);
-        lacking.min(self.room_for_key(group))
+        lacking.max(group.lacks_target(coming)).min(self.room_for_key(group))
     }
 
-    /// How many creations the limits per key leave room for.
+    /// How many creations the limits per key, and the breaker, leave room for.
     pub(super) fn room_for_key(&self, group: &Group) -> u32 {
         let serving = self.serving_limit_of(group).saturating_sub(group.serving());
         let live = group.rules.max_per_key.saturating_add(self.rules.max_surge).saturating_sub(group.live());
         let creating = self.rules.max_creating_per_key.saturating_sub(group.creating());
-        serving.min(live).min(creating)
+        let tried = group.breaker.as_ref().map_or(u32::MAX, |breaker| breaker.room(group.creating()));
+        serving.min(live).min(creating).min(tried)
     }
 }

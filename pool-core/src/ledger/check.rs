@@ -6,8 +6,9 @@ use std::collections::HashSet;
 use super::group::NOT_HUNGRY;
 use super::slot::{Check, State};
 use super::waiter::Fate;
-use super::{Gate, Ledger, NIL, Timer};
+use super::{Circuit, Gate, Ledger, NIL, Timer};
 use crate::meta::Reason;
+use crate::time::Time;
 
 impl Ledger {
     /// Panics at the first invariant that does not hold.
@@ -19,6 +20,7 @@ impl Ledger {
         self.covered_waiters_are_those_that_hopeful_slots_will_serve();
         self.nobody_waits_while_something_is_idle();
         self.nobody_waits_while_there_is_room();
+        self.nobody_waits_for_a_creation_that_is_not_tried();
         self.grants_and_waiters_agree();
         self.timers_belong_to_somebody_and_are_never_late();
         self.an_unused_group_is_forgotten();
@@ -156,6 +158,11 @@ impl Ledger {
             let hungry = self.gate == Gate::Open && self.wants(number as u32) > 0;
             assert_eq!(group.hungry_at != NOT_HUNGRY, hungry, "group {number} is hungry if it wants");
             assert_eq!(
+                self.lean.contains(&(number as u32)),
+                group.lean,
+                "group {number} stands among the lean"
+            );
+            assert_eq!(
                 self.hungry.contains(&(group.hungry_at, number as u32)),
                 hungry,
                 "group {number} stands among the hungry"
@@ -174,7 +181,7 @@ impl Ledger {
         if self.gate != Gate::Open || self.totals.counts[State::Creating.kind()] >= self.rules.max_creating {
             return;
         }
-        if self.is_overdue() || self.dirty {
+        if self.is_overdue() || self.dirty || self.pressed {
             return;
         }
         let dying = self.totals.counts[State::Destroying(Reason::Closed).kind()];
@@ -189,6 +196,25 @@ impl Ledger {
             let evictable = idle && dying == 0 && self.rules.max_cost >= 1 << 40;
             assert!(!evictable, "the oldest waiter does not wait while room can be made");
         }
+    }
+
+    fn nobody_waits_for_a_creation_that_is_not_tried(&self) {
+        let (mut breakers, mut open) = (0, 0);
+        for (index, group) in &self.groups {
+            let Some(breaker) = &group.breaker else { continue };
+            breakers += 1;
+            open += u32::from(breaker.circuit != Circuit::Closed);
+            assert!(breaker.failures > 0, "a breaker remembers failures");
+            let timers = self.timers.iter().filter(|(_, timer)| *timer == Timer::Breaker(index as u32));
+            assert_eq!(timers.count(), 1, "the breaker of group {index} is looked at again");
+            let hopeless = self.hopeless_until(index as u32).is_some();
+            assert!(!hopeless || group.waiters.is_empty(), "nobody waits for a creation that is not tried");
+        }
+        assert_eq!(
+            (breakers, open),
+            (self.totals.breakers, self.totals.circuits_open),
+            "breakers are counted"
+        );
     }
 
     fn grants_and_waiters_agree(&self) {
@@ -218,6 +244,18 @@ impl Ledger {
                 assert!(slot.timer <= slot.expires, "slot {index} is looked at before it expires");
             }
         }
+        for (index, waiter) in self.waiters.iter().filter(|(_, waiter)| waiter.fate == Fate::Waiting) {
+            assert!(self.alarm <= waiter.deadline, "the alarm rings for waiter {index}");
+            let own = self.own_deadlines.contains(&(waiter.deadline, index as u32));
+            assert_eq!(own, waiter.own_deadline, "waiter {index} has its deadline in the set");
+        }
+        let mut index = self.by_arrival.head;
+        let mut last = Time::ZERO;
+        while index != NIL {
+            let deadline = self.waiters[index as usize].deadline;
+            assert!(last <= deadline, "the list by arrival is in the order of deadlines");
+            (last, index) = (deadline, self.waiters[index as usize].by_arrival.next);
+        }
         for &(due, timer) in &self.timers {
             assert!(self.alarm <= due, "the alarm rings before {timer:?}");
             if let Timer::Slot(index) = timer {
@@ -228,7 +266,8 @@ impl Ledger {
 
     fn an_unused_group_is_forgotten(&self) {
         for (index, group) in &self.groups {
-            let kept = group.rules.min_idle > 0 && self.gate != Gate::Closed;
+            let wanted = group.rules.min_idle > 0 || group.demand.is_some();
+            let kept = wanted && self.gate != Gate::Closed;
             assert!(kept || !group.is_unused(), "group {index} without slots and waiters is forgotten");
         }
     }

@@ -1,5 +1,6 @@
 //! What time brings: deadlines of waiters, expiry of idle slots, periodic checks.
 
+use super::group::NOT_HUNGRY;
 use super::slot::{Check, State};
 use super::waiter::Fate;
 use super::{Gate, Ledger, NIL, Timer};
@@ -23,6 +24,8 @@ impl Ledger {
             self.timers.pop_first();
             match timer {
                 Timer::Slot(index) => self.slot_is_due(index, now),
+                Timer::Breaker(group) => self.breaker_is_due(group, now),
+                Timer::Sizing => self.size_all(now),
                 Timer::Refill(group) => {
                     self.dirty = true;
                     self.refresh(group);
@@ -76,6 +79,8 @@ impl Ledger {
             Phase::Recycle
         } else if has(State::Checking(Check::BeforeHandOut)) {
             Phase::HealthCheck
+        } else if self.pressed && group.hungry_at != NOT_HUNGRY {
+            Phase::Pressure
         } else if has(State::Destroying(Reason::Closed)) {
             Phase::Destroy
         } else if self.totals.counts[State::Creating.kind()] >= self.rules.max_creating {
@@ -109,7 +114,8 @@ impl Ledger {
         self.set_expiry_after(index, now);
     }
 
-    /// Destroys an idle slot whose time is over; `false` if it is needed as part of the minimum idle.
+    /// Destroys an idle slot whose time is over; `false` if it is needed as part of the minimum idle or
+    /// of the adaptive target.
     pub(super) fn expire(&mut self, index: u32, now: Time) -> bool {
         let slot = &self.slots[index as usize];
         let group = &self.groups[slot.group as usize];
@@ -118,7 +124,7 @@ impl Ledger {
             return true;
         }
         let needed = group.rules.min_idle + u32::from(!slot.retiring);
-        let spare = group.staying_idle() >= needed;
+        let spare = group.staying_idle() >= needed && group.serving() > group.target;
         if spare {
             self.destroy(index, Reason::IdleTimeout);
         }

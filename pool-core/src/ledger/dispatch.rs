@@ -7,7 +7,7 @@ use std::collections::BinaryHeap;
 use std::ops::Bound::{Excluded, Unbounded};
 
 use super::slot::{Origin, State};
-use super::{Gate, Job, Ledger, NIL, Order, Starved};
+use super::{Circuit, Gate, Job, Ledger, NIL, Order, Starved, Unmet};
 use crate::meta::{Reason, ResourceId};
 use crate::time::Time;
 
@@ -52,7 +52,9 @@ impl Ledger {
         while self.dirty {
             self.dispatches += 1;
             self.starved = None;
-            if self.gate == Gate::Open {
+            if self.pressed {
+                self.refuse_warm_up();
+            } else if self.gate == Gate::Open {
                 self.create_for_waiters();
                 if self.hungry.is_empty() {
                     self.refill(now);
@@ -221,18 +223,22 @@ impl Ledger {
                 || idle >= record.rules.max_idle
                 || !self.will_fit(record.cost, Spoken::default());
             let may_start = self.may_start(record.cost) && self.room_for_key(record) > 0;
-            if !full && !may_start {
+            let unmet = match self.breaker(group).1 {
+                Circuit::Open(_) => Some(Unmet::CircuitOpen),
+                _ => full.then_some(Unmet::NoRoom),
+            };
+            if unmet.is_none() && !may_start {
                 return;
             }
             self.warming.pop_front();
             self.group(group).pins -= 1;
-            match full {
-                true => {
+            match unmet {
+                Some(unmet) => {
                     self.out.news = true;
-                    self.out.unmet_warm.push(call);
+                    self.out.unmet_warm.push((call, unmet));
                     self.refresh(group);
                 }
-                false => self.start_creation(group, Origin::Warm(call)),
+                None => self.start_creation(group, Origin::Warm(call)),
             }
         }
     }

@@ -1,5 +1,7 @@
 //! One group: everything the ledger knows about one key.
 
+use super::breaker::Breaker;
+use super::demand::Demand;
 use super::list::{List, NIL};
 use super::rules::KeyRules;
 use super::slot::State;
@@ -26,11 +28,13 @@ pub(crate) struct Group {
     pub(crate) uncovered: u32,
     /// The ticket under which the group stands in the set of the hungry.
     pub(crate) hungry_at: u64,
-    /// Stands in the set of those below their minimum idle.
+    /// Stands in the set of those below their minimum idle or adaptive target.
     pub(crate) lean: bool,
     /// The minimum idle is not refilled before this, after failures.
     pub(crate) refill_after: Time,
     pub(crate) refill_failures: u32,
+    /// The last creation failed.
+    pub(crate) breaker: Option<Box<Breaker>>,
     /// Slots that are to be replaced, but for those being destroyed; those of them that are idle.
     pub(crate) retiring: u32,
     pub(crate) retiring_idle: u32,
@@ -38,6 +42,10 @@ pub(crate) struct Group {
     pub(crate) pins: u32,
     /// The last dispatch in which room was spoken for on its behalf.
     pub(crate) spoken_in: u64,
+    /// What its callers needed lately, where sizing is adaptive.
+    pub(crate) demand: Option<Box<Demand>>,
+    /// How many resources sizing wants there to be, idle or not.
+    pub(crate) target: u32,
 }
 
 impl Group {
@@ -55,10 +63,13 @@ impl Group {
             lean: false,
             refill_after: Time::ZERO,
             refill_failures: 0,
+            breaker: None,
             retiring: 0,
             retiring_idle: 0,
             pins: 0,
             spoken_in: 0,
+            demand: None,
+            target: 0,
         }
     }
 
@@ -91,6 +102,9 @@ impl Group {
     }
 
     pub(crate) fn is_unused(&self) -> bool {
-        self.pins == 0 && self.waiters.is_empty() && self.counts == [0; State::KINDS]
+        self.pins == 0
+            && self.breaker.is_none()
+            && self.waiters.is_empty()
+            && self.counts == [0; State::KINDS]
     }
 }

@@ -18,6 +18,8 @@ pub(crate) enum Acquired {
     Queued(u32),
     TooManyWaiters,
     TooCostly,
+    /// Only a creation could serve the caller, and none is tried until then.
+    CircuitOpen(Time),
     Closed,
 }
 
@@ -44,6 +46,9 @@ impl Ledger {
         let slot = self.take_ready(group, now)?;
         self.lend(slot, now, location);
         self.counters.acquired_ready += 1;
+        if self.rules.sizing.is_some() {
+            self.note_demand(group, Some(self.slots[slot as usize].idle_since), now);
+        }
         if !self.hungry.is_empty() {
             self.pass_the_hungry();
         }
@@ -68,12 +73,16 @@ impl Ledger {
         if let Some(slot) = self.try_acquire(group, now, location) {
             return Acquired::Ready(slot);
         }
+        self.probe_if_due(group, now);
         if let Some(refusal) = self.refusal(group) {
             self.refresh(group);
             self.dispatch(now);
             return refusal;
         }
         let waiter = self.enqueue(group, deadline.unwrap_or(common), deadline.is_some(), location);
+        if self.rules.sizing.is_some() {
+            self.note_demand(group, None, now);
+        }
         self.serve(group, now);
         // Where an older waiter finds no room, there is none for this one either.
         self.dirty |= self.starved.is_none() && !self.hungry.is_empty();
@@ -84,6 +93,10 @@ impl Ledger {
     fn refusal(&mut self, group: u32) -> Option<Acquired> {
         if self.groups[group as usize].cost > self.rules.max_cost {
             return Some(Acquired::TooCostly);
+        }
+        if let Some(until) = self.hopeless_until(group) {
+            self.counters.circuit_refused += 1;
+            return Some(Acquired::CircuitOpen(until));
         }
         if self.waiting >= self.rules.max_waiters {
             self.counters.refused += 1;
@@ -172,7 +185,8 @@ impl Ledger {
         let record = &self.groups[group as usize];
         let room = self.fits_now(record.cost) && record.serving() < record.rules.max_per_key;
         if self.gate == Gate::Closed || !room {
-            self.bury(group);
+            self.refresh(group);
+            self.dispatch(now);
             return None;
         }
         let index = self.add_slot(group, Origin::Inserted);

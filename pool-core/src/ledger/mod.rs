@@ -7,35 +7,46 @@
 //! - `slot`, `group`, `waiter`: the records; `list`: the lists that run through them
 //! - `book`: the only functions that change states and counts
 //! - `lease`: events of callers; `work`: events of the driver; `admin`: events of the owner
+//! - `breaker`: what follows from failed creations; `pressure`: from shortage; `overdue`: long leases
 //! - `dispatch`: who gets freed room; `clock`: what time brings; `retire`: replacement before the end
+//! - `demand`: the adaptive sizer; `sizing`: how its targets are followed
 //! - `check`: the invariants, one assertion each
 
 mod admin;
 mod book;
+mod breaker;
 #[cfg(test)]
 mod check;
 mod clock;
+mod demand;
 mod dispatch;
 mod group;
 mod lease;
 mod list;
 #[cfg(test)]
 mod model;
+mod overdue;
+mod pressure;
 mod retire;
 mod rules;
+mod sizing;
 mod slot;
 mod waiter;
 mod work;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use slab::Slab;
 
+pub(crate) use self::breaker::Circuit;
 use self::group::Group;
 pub(crate) use self::lease::{Acquired, Verdict};
 use self::list::List;
 pub(crate) use self::list::NIL;
+pub(crate) use self::overdue::Overdue;
 pub(crate) use self::rules::{KeyRules, Rules};
+use self::sizing::Sizer;
 pub(crate) use self::slot::{Origin, Slot, State};
 pub(crate) use self::waiter::Fate;
 use self::waiter::Waiter;
@@ -67,6 +78,25 @@ pub(crate) struct Order {
     pub(crate) job: Job,
 }
 
+/// A circuit that has opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Opened {
+    /// The creation that failed last.
+    pub(crate) id: ResourceId,
+    /// How many failed in a row.
+    pub(crate) failures: u64,
+    pub(crate) pause: Duration,
+}
+
+/// Why a call of `warm` is not met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unmet {
+    NoRoom,
+    CircuitOpen,
+    Pressure,
+    Closed,
+}
+
 /// What events leave to be done.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
@@ -78,8 +108,10 @@ pub(crate) struct Out {
     pub(crate) settled: Vec<u32>,
     /// Groups that are gone; their keys can be forgotten.
     pub(crate) dead_groups: Vec<u32>,
-    /// Calls of `warm` for whose resource there is no room; once per resource.
-    pub(crate) unmet_warm: Vec<u64>,
+    /// Calls of `warm` for which nothing is made, and why; once per resource.
+    pub(crate) unmet_warm: Vec<(u64, Unmet)>,
+    /// Circuits that have opened.
+    pub(crate) opened: Vec<Opened>,
 }
 
 /// What is due at a certain time.
@@ -89,6 +121,10 @@ enum Timer {
     Slot(u32),
     /// A group below its minimum idle may be refilled again.
     Refill(u32),
+    /// The breaker of a group is to be looked at.
+    Breaker(u32),
+    /// Adaptive targets are set anew.
+    Sizing,
 }
 
 /// The oldest waiter for which there is no room.
@@ -113,6 +149,10 @@ struct Totals {
     retiring_idle: u32,
     abandoned: u32,
     stuck: u32,
+    /// Groups whose last creation failed.
+    breakers: u32,
+    /// Groups whose circuit is not closed.
+    circuits_open: u32,
 }
 
 pub(crate) struct Ledger {
@@ -133,10 +173,11 @@ pub(crate) struct Ledger {
     timers: BTreeSet<(Time, Timer)>,
     /// A lower bound of what is due next; the driver raises it when it has looked.
     alarm: Time,
+    sizer: Sizer,
     /// Groups that want a creation and are not held back by limits of their own, by the ticket of
     /// the waiter whom it would serve.
     hungry: BTreeSet<(u64, u32)>,
-    /// Groups below their minimum idle.
+    /// Groups below their minimum idle or adaptive target.
     lean: BTreeSet<u32>,
     /// Creations asked for by `warm`: group and number of the call.
     warming: VecDeque<(u32, u64)>,
@@ -158,6 +199,8 @@ pub(crate) struct Ledger {
     generation: u64,
     /// Something changed that `dispatch` must look at.
     dirty: bool,
+    /// Something is short: no creation starts.
+    pressed: bool,
     /// The limits were changed: what was there before may exceed them.
     resized: bool,
     pub(crate) out: Out,
@@ -179,6 +222,7 @@ impl Ledger {
             waiting: 0,
             timers: BTreeSet::new(),
             alarm: Time::NEVER,
+            sizer: Sizer::default(),
             hungry: BTreeSet::new(),
             lean: BTreeSet::new(),
             warming: VecDeque::new(),
@@ -194,6 +238,7 @@ impl Ledger {
             serials: 0,
             generation: 0,
             dirty: false,
+            pressed: false,
             resized: false,
             out: Out::default(),
             counters: Counters::default(),

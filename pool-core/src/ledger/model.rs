@@ -13,11 +13,12 @@ use std::panic::Location;
 use proptest::test_runner::Config;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
 
-use self::reference::{Life, Model, Step};
+use self::reference::{Life, Model, PAUSE, Step};
 use super::{Acquired, Fate, Ledger, Rules, State, Verdict};
 use crate::config::PoolConfig;
 use crate::meta::{Reason, ResourceId};
 use crate::policy::KeyPolicy;
+use crate::pressure::Shed;
 use crate::time::Time;
 
 /// The real ledger, spoken to in the model's terms: serial numbers, tickets and keys.
@@ -198,6 +199,17 @@ impl StateMachineTest for Real {
             Step::EndDestroy(serial) => real.ledger.destroyed(real.slot(serial), now),
             Step::Gone(serial) => _ = real.ledger.gone(real.id(serial), now),
             Step::Hedge(serial) => real.ledger.hedge(real.id(serial), now),
+            Step::Shed(count) => {
+                let ids = real.ledger.to_shed(Shed::Resources(count), true);
+                real.ledger.shed(&ids, now);
+            }
+            Step::Press => real.ledger.press(Shed::Half, now),
+            Step::Relieve => real.ledger.relieve(now),
+            Step::Pause => {
+                real.pass(PAUSE.as_nanos() as u64);
+                let now = real.now();
+                real.ledger.tick(now);
+            }
         }
         real.settle();
         assert_eq!(real.lives(), model.lives(), "resources: (serial, state, running, hopeful)");

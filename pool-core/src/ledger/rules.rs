@@ -1,5 +1,8 @@
 //! [`Rules`]: the configuration, resolved into the ledger's terms.
 
+use std::time::Duration;
+
+use super::sizing::Sizing;
 use crate::config::{PoolConfig, ReuseOrder};
 use crate::meta::SLOTS;
 use crate::policy::{KeyConfig, KeyPolicy};
@@ -19,9 +22,13 @@ pub(crate) struct Rules {
     pub(crate) max_surge: u32,
     pub(crate) max_abandoned: u32,
     pub(crate) max_overtakes: u64,
+    pub(crate) breaker_after: Option<u64>,
+    pub(crate) breaker_pause: Duration,
+    pub(crate) breaker_max_pause: Duration,
     pub(crate) lifo: bool,
     pub(crate) check_after: Span,
     pub(crate) check_every_recycles: Option<u64>,
+    pub(crate) sizing: Option<Sizing>,
     /// The manager has a health check.
     checks: bool,
     /// For keys without a policy of their own.
@@ -70,9 +77,13 @@ impl Rules {
             max_surge: number(config.max_surge),
             max_abandoned: number(config.max_abandoned),
             max_overtakes: config.max_overtakes,
+            breaker_after: config.breaker_after,
+            breaker_pause: config.breaker_pause,
+            breaker_max_pause: config.breaker_max_pause,
             lifo: config.order == ReuseOrder::Lifo,
             check_after: Span::new(config.check_after.filter(|_| checks)),
             check_every_recycles: config.check_every_recycles.filter(|_| checks),
+            sizing: config.adaptive.as_ref().map(Sizing::new),
             checks,
             key: KeyRules::new(&KeyPolicy::default().resolve(config), checks),
         }

@@ -57,7 +57,7 @@ pub(crate) enum Check {
 pub(crate) enum Origin {
     /// For a waiter.
     Demand,
-    /// To keep a minimum idle.
+    /// To keep a minimum idle, or to come to an adaptive target.
     MinIdle,
     /// For a call of `warm`, named by its number.
     Warm(u64),
@@ -109,6 +109,8 @@ pub(crate) struct Slot {
     pub(crate) waiter: u32,
     pub(crate) leased_since: Time,
     pub(crate) leased_at: Option<&'static Location<'static>>,
+    /// The use of which it was told that it lasts long.
+    pub(crate) told_overdue: u64,
     pub(crate) by_key: Link,
     pub(crate) by_age: Link,
 }
@@ -140,6 +142,7 @@ impl Slot {
             waiter: NIL,
             leased_since: Time::ZERO,
             leased_at: None,
+            told_overdue: 0,
             by_key: Link::UNLINKED,
             by_age: Link::UNLINKED,
         }

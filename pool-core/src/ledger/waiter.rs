@@ -23,6 +23,8 @@ pub(crate) enum Fate {
     Closed,
     /// A creation failed; the error lies with the shell.
     CreateFailed,
+    /// Only a creation could serve it, and none is tried until then.
+    CircuitOpen(Time),
 }
 
 #[derive(Clone, Debug)]

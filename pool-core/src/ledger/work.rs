@@ -26,6 +26,9 @@ impl Ledger {
         self.counters.created += 1;
         let group = self.slots[index as usize].group;
         self.group(group).refill_failures = 0;
+        if self.forgive(group) {
+            self.refresh(group);
+        }
         self.born(index, lifetime_end, now);
         self.dispatch(now);
         !matches!(self.slots[index as usize].state, State::Destroying(_))
@@ -66,6 +69,7 @@ impl Ledger {
         self.hope(index, false);
         let slot = &self.slots[index as usize];
         let (group, origin) = (slot.group, slot.origin);
+        self.note_failure(index, now);
         if let Origin::Warm(call) = origin {
             return Failed::Warm(call);
         }

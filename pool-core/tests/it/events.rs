@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use poolyard_core::Lease;
+use poolyard_core::{KeyPolicy, Lease, Pressed, Shed};
 use poolyard_testkit::{FakeManager, Gate, Method, Step};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -111,8 +111,10 @@ async fn the_life_of_a_resource_is_told() {
     settle().await;
     let told = [
         ("debug", "created"),
+        ("trace", "served"),
         ("trace", "acquired"),
         ("trace", "returned"),
+        ("trace", "recycled"),
         ("debug", "destroyed"),
         ("debug", "gone"),
     ];
@@ -127,8 +129,88 @@ async fn a_failed_creation_and_its_retries_are_told() {
     let fake = fake.on_retry(|_, attempt| (attempt < 2).then_some(ms(10)));
     let pool = pool_of(1, &fake).build().unwrap();
     pool.acquire(&1).await.unwrap_err();
-    let told = [row("debug", "creation failed, trying again"), row("warn", "creation failed")];
+    let told = [
+        row("debug", "creation failed, trying again"),
+        row("warn", "creation failed"),
+        row("trace", "not served"),
+    ];
     assert_eq!(seen.take(), told.into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_that_opens_is_told() {
+    let seen = Seen::default();
+    let _guard = set_default(seen.clone());
+    let fake = FakeManager::new().create_script([Step::err("no")]);
+    let pool = pool_of(1, &fake).breaker_after(1).build().unwrap();
+    pool.acquire(&1).await.unwrap_err();
+    let told = row("warn", "creations of a key keep failing; none is tried for a while");
+    assert!(seen.take().contains(&told));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pressure_and_a_source_that_panics_are_told() {
+    let seen = Seen::default();
+    let _guard = set_default(seen.clone());
+    let (fake, looks) = (FakeManager::new(), Mutex::new(0));
+    let source = move || {
+        let mut looks = looks.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *looks += 1;
+        match *looks {
+            1 => Some(Pressed { shed: Shed::Half, cause: "the attic is full".into() }),
+            2 => None,
+            _ => panic!("no such file"),
+        }
+    };
+    let pool = pool_of(1, &fake).pressure(source).build().unwrap();
+    drop(pool.acquire(&1).await.unwrap());
+    tokio::time::sleep(secs(3)).await;
+    let seen = seen.take();
+    for (level, message) in [
+        ("warn", "under pressure; idle resources go and no creation starts"),
+        ("info", "the pressure is over"),
+        ("error", "the pressure source panicked"),
+    ] {
+        assert!(seen.contains(&row(level, message)), "{message}: {seen:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_held_for_long_is_told() {
+    let seen = Seen::default();
+    let _guard = set_default(seen.clone());
+    let fake = FakeManager::new();
+    let pool = pool_of(1, &fake).leak_after(secs(1)).build().unwrap();
+    let _lease = pool.acquire(&1).await.unwrap();
+    seen.take();
+    tokio::time::sleep(secs(2)).await;
+    assert_eq!(seen.take(), [row("warn", "a lease is held for long")].into());
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_work_is_told() {
+    let seen = Seen::default();
+    let _guard = set_default(seen.clone());
+    let fake = FakeManager::new();
+    let pool = pool_of(1, &fake).policy(|_| KeyPolicy::new().max_uses(0)).build().unwrap();
+    pool.acquire(&1).await.unwrap_err();
+    assert_eq!(seen.take(), [row("error", "the policy of a key cannot work")].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_who_go_away_without_a_lease_are_told() {
+    let seen = Seen::default();
+    let fake = FakeManager::new();
+    let pool = pool_of(1, &fake).wait_timeout(secs(1)).build().unwrap();
+    let lease = pool.acquire(&1).await.unwrap();
+    let _guard = set_default(seen.clone());
+    pool.acquire(&1).await.unwrap_err();
+    assert_eq!(seen.take(), [row("trace", "not served")].into());
+    let asked = ask(&pool, 1).await;
+    asked.abort();
+    settle().await;
+    assert_eq!(seen.take(), [row("trace", "cancelled")].into());
+    drop(lease);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,8 +7,10 @@
 mod common;
 
 mod adapters;
+mod adaptive;
 mod admin;
 mod blocking;
+mod breaker;
 mod by_hand;
 mod cancel;
 mod checks;
@@ -22,11 +24,13 @@ mod expiry;
 mod fairness;
 mod fork;
 mod gone;
+mod leaks;
 mod limits;
 mod lru;
 mod observer;
 mod panic;
 mod policy;
+mod pressure;
 mod recycle;
 mod replace;
 mod runtimes;

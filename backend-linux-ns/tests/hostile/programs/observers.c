@@ -128,4 +128,43 @@ static void observe(int argc, char **argv) {
     item("running for", "%s", offset.tv_sec > 5 ? "long" : "a moment");
 }
 
-const struct attack observers[] = {{"observe", observe}, {NULL, NULL}};
+// Starts a child in a cgroup by clone3 and says whether it lives to its end.
+static int born_into(int cgroup) {
+    uint64_t arguments[11] = {0};
+    arguments[0] = 0x200000000; // CLONE_INTO_CGROUP
+    arguments[4] = SIGCHLD;
+    arguments[10] = cgroup;
+    int status = 0;
+    pid_t child = syscall(SYS_clone3, arguments, sizeof arguments);
+    if (child == 0) _exit(0);
+    if (child < 0 || waitpid(child, &status, 0) < 0) return -1;
+    errno = EOWNERDEAD;
+    return WIFEXITED(status) ? 0 : -1;
+}
+
+// The same by writing to cgroup.procs, as sandboxes do it.
+static int moved_into(int cgroup) {
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        int procs = openat(cgroup, "cgroup.procs", O_WRONLY);
+        _exit(write(procs, "0", 1) == 1 ? 0 : 1);
+    }
+    waitpid(child, &status, 0);
+    errno = EOWNERDEAD;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1;
+}
+
+// What becomes of a cgroup of version 2 after it was killed as a whole. Some kernels kill for ever whoever is
+// born into it from outside.
+static void killed_cgroup(int argc, char **argv) {
+    if (mkdir(argv[0], 0755)) perror(argv[0]);
+    int cgroup = open(argv[0], O_RDONLY | O_DIRECTORY);
+    TRY("born_before", born_into(cgroup));
+    TRY("kill", write(openat(cgroup, "cgroup.kill", O_WRONLY), "1", 1));
+    TRY("born_after", born_into(cgroup));
+    TRY("moved_after", moved_into(cgroup));
+    rmdir(argv[0]);
+}
+
+const struct attack observers[] = {{"observe", observe}, {"killed-cgroup", killed_cgroup}, {NULL, NULL}};

@@ -26,9 +26,11 @@ fn peers() -> Vec<Box<dyn Side>> {
 pub(crate) fn latencies(runtime: &Runtime) -> Vec<Row> {
     let ours = |name, spec| Box::new(Ours::new(name, runtime.handle(), spec)) as Box<dyn Side>;
     let mut sides = vec![Box::new(Floor::new()) as Box<dyn Side>, ours(OURS, command().arena(4 << 20))];
-    sides.push(ours("poolyard_entry", WorkerSpec::entry("echo")));
+    sides.push(ours("poolyard_entry", WorkerSpec::entry("echo").arena(4 << 20)));
     sides.push(ours("poolyard_no_arena", command()));
+    sides.push(ours("poolyard_owned", WorkerSpec::entry("echo_owned").arena(4 << 20)));
     sides.extend(peers());
+    sides.retain(|side| crate::is_subject(side.name()));
     let (kilo, mega) = (vec![7; 4096], vec![7; 1 << 20]);
     let mut rows = latency_rows("call/noop", &mut sides, b"x", 9000);
     rows.extend(latency_rows("call/4k", &mut sides, &kilo, 9000));
@@ -36,6 +38,7 @@ pub(crate) fn latencies(runtime: &Runtime) -> Vec<Row> {
     drop(sides);
     let mut sides = vec![ours(OURS, python())];
     sides.extend(Script::python().into_iter().map(|side| Box::new(side) as Box<dyn Side>));
+    sides.retain(|side| crate::is_subject(side.name()));
     rows.extend(latency_rows("python/noop", &mut sides, b"x", 4500));
     rows.extend(latency_rows("python/4k", &mut sides, &kilo, 4500));
     rows
@@ -43,9 +46,13 @@ pub(crate) fn latencies(runtime: &Runtime) -> Vec<Row> {
 
 pub(crate) fn throughput(runtime: &Runtime) -> Vec<Row> {
     const ROUNDS: usize = 5;
+    if !crate::is_wanted("inflight_64") && !crate::is_wanted("multiplex_32") {
+        return Vec::new();
+    }
     let _inside = runtime.enter();
     let mut sides: Vec<Box<dyn Side>> = vec![Box::new(Ours::new(OURS, runtime.handle(), command()))];
     sides.extend(peers());
+    sides.retain(|side| crate::is_subject(side.name()));
     let mut samples = vec![Vec::new(); sides.len()];
     for _ in 0..ROUNDS {
         for (side, samples) in sides.iter_mut().zip(&mut samples) {

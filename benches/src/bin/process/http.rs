@@ -33,6 +33,9 @@ pub(crate) fn worker() -> std::io::Result<()> {
 }
 
 pub(crate) fn rows(runtime: &Runtime) -> Vec<Row> {
+    if !crate::is_wanted(BENCH) {
+        return Vec::new();
+    }
     let modes = [
         (OURS, Accept::Inherit),
         ("poolyard_reuse_port", Accept::ReusePort),

@@ -64,7 +64,16 @@ impl Running {
         Ok(Self { master, dir, connection })
     }
 
+    /// Connects anew if the connection has ended, as it does now and then by php-fpm's own wish.
     fn call(&mut self, request: &CgiRequest) -> Result<(), String> {
+        self.try_call(request).or_else(|_| {
+            let socket = self.dir.join("fpm.sock");
+            self.connection = UnixStream::connect(socket).map_err(|error| error.to_string())?;
+            self.try_call(request)
+        })
+    }
+
+    fn try_call(&mut self, request: &CgiRequest) -> Result<(), String> {
         let mut bytes = Vec::new();
         FastCgi.session().encode(1, request, &mut bytes).map_err(|error| error.to_string())?;
         let mut writer = self.connection.try_clone().map_err(|error| error.to_string())?;
@@ -110,7 +119,8 @@ impl Side for Php {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.master.kill();
+        // Not SIGKILL, which would leave its workers.
+        let _ = Command::new("kill").arg(self.master.id().to_string()).status();
         let _ = self.master.wait();
         let _ = std::fs::remove_dir_all(&self.dir);
     }

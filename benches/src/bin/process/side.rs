@@ -32,6 +32,9 @@ const ROUNDS: usize = 9;
 
 /// One row for each side, which take turns.
 pub(crate) fn latency_rows(bench: &str, sides: &mut [Box<dyn Side>], payload: &[u8], n: usize) -> Vec<Row> {
+    if !crate::is_wanted(bench) {
+        return Vec::new();
+    }
     let each = (crate::scaled(n) / ROUNDS).max(2);
     let mut samples = vec![Ok(Vec::new()); sides.len()];
     for round in 0..=ROUNDS {

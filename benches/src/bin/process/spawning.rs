@@ -15,12 +15,16 @@ use crate::side::{tell, timed};
 
 pub(crate) fn rows(runtime: &Runtime) -> Vec<Row> {
     let mut rows = Vec::new();
-    for (name, bytes) in [("0", 0), ("512m", 512 << 20), ("2g", 2 << 30)] {
+    let wanted = |name: &str| crate::is_wanted(&format!("spawn/{name}"));
+    for (name, bytes) in
+        [("0", 0), ("512m", 512 << 20), ("2g", 2 << 30)].into_iter().filter(|(name, _)| wanted(name))
+    {
         let ballast = vec![1_u8; bytes];
         rows.extend(spawn_rows(runtime, &format!("spawn/{name}")));
         black_box(&ballast);
     }
-    for (name, spec) in [(OURS, command()), ("poolyard_entry", WorkerSpec::entry("echo"))] {
+    let sides = [(OURS, command()), ("poolyard_entry", WorkerSpec::entry("echo"))];
+    for (name, spec) in sides.into_iter().filter(|_| crate::is_wanted("kill_to_replacement")) {
         let samples = runtime.block_on(replacement(spec));
         rows.push(Row::new("kill_to_replacement", name, "us", &samples, "SIGKILL to the next one's answer"));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
@@ -10,6 +11,9 @@ use crate::config::PoolConfig;
 use crate::policy::KeyPolicy;
 
 const KEYS: u8 = 3;
+
+/// How long a breaker pauses, whatever happened before.
+pub(super) const PAUSE: Duration = Duration::from_nanos(1_000);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Life {
@@ -55,6 +59,7 @@ pub(crate) struct Limits {
     surge: usize,
     waiters: usize,
     overtakes: u64,
+    breaker: Option<u64>,
     costs: [u64; KEYS as usize],
 }
 
@@ -71,6 +76,23 @@ pub(crate) struct Model {
     tickets: u64,
     stamps: u64,
     least_cost: u64,
+    breakers: [Breaker; KEYS as usize],
+    pressed: bool,
+}
+
+/// What failed creations of one key led to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Breaker {
+    failures: u64,
+    circuit: Circuit,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Circuit {
+    #[default]
+    Closed,
+    Open,
+    HalfOpen,
 }
 
 /// One event, in terms of serial numbers and tickets.
@@ -88,6 +110,11 @@ pub(crate) enum Step {
     EndDestroy(u64),
     Gone(u64),
     Hedge(u64),
+    /// Every pause of a breaker passes.
+    Pause,
+    Shed(usize),
+    Press,
+    Relieve,
 }
 
 fn by_key(limit: Range<usize>) -> impl Strategy<Value = [usize; KEYS as usize]> {
@@ -98,10 +125,12 @@ fn limits() -> impl Strategy<Value = Limits> {
     let counts =
         (1usize..5, by_key(1..5), 0usize..5, by_key(0..5), 1usize..4, 1usize..3, 1usize..3, 1usize..3);
     let rest = (0usize..3, 1usize..8, 0u64..4, prop::array::uniform3(1u64..4), any::<bool>(), 2u64..10);
-    (counts, rest).prop_map(
+    let breaker = prop::option::of(1u64..4);
+    (counts, rest, breaker).prop_map(
         |(
             (total, per_key, idle, idle_per_key, creating, creating_per_key, recycling, destroying),
             (surge, waiters, overtakes, costs, weighted, cost),
+            breaker,
         )| {
             let idle = idle.min(total);
             Limits {
@@ -117,6 +146,7 @@ fn limits() -> impl Strategy<Value = Limits> {
                 surge,
                 waiters,
                 overtakes,
+                breaker,
                 costs: if weighted { costs } else { [1; KEYS as usize] },
             }
         },
@@ -137,6 +167,8 @@ impl Model {
             tickets: 0,
             stamps: 0,
             least_cost: u64::MAX,
+            breakers: Default::default(),
+            pressed: false,
         }
     }
 
@@ -153,6 +185,9 @@ impl Model {
             max_destroying: l.destroying,
             max_surge: l.surge,
             max_overtakes: l.overtakes,
+            breaker_after: l.breaker,
+            breaker_pause: PAUSE,
+            breaker_max_pause: PAUSE,
             check_after: None,
             check_every_recycles: None,
             check_interval: None,
@@ -218,7 +253,8 @@ impl Model {
             return;
         }
         let waiting = self.callers.iter().filter(|caller| caller.granted.is_none()).count();
-        if self.cost(key) <= self.limits.cost && waiting < self.limits.waiters {
+        let fits = self.cost(key) <= self.limits.cost && waiting < self.limits.waiters;
+        if fits && !self.is_hopeless(key) {
             self.tickets += 1;
             let ticket = self.tickets;
             self.callers.push(Caller { ticket, key, passes_before: self.passes, granted: None });
@@ -310,14 +346,43 @@ impl Model {
     fn end_create(&mut self, serial: u64, ok: bool) {
         let (key, gone) = (self.thing(serial).key, self.thing(serial).gone);
         if ok && !gone {
+            self.breakers[key as usize] = Breaker::default();
             return self.hand_out(serial);
         }
+        self.note_failure(key);
         if let Some(&oldest) = self.waiting(key).first() {
             self.forget(oldest);
         }
         match ok {
             true => self.destroy(serial),
             false => self.things.retain(|thing| thing.serial != serial),
+        }
+    }
+
+    fn note_failure(&mut self, key: u8) {
+        let Some(after) = self.limits.breaker else { return };
+        let breaker = &mut self.breakers[key as usize];
+        breaker.failures += 1;
+        if breaker.circuit == Circuit::HalfOpen || breaker.failures >= after {
+            breaker.circuit = Circuit::Open;
+        }
+    }
+
+    /// Nobody but a creation could serve the key, and none is tried.
+    fn is_hopeless(&self, key: u8) -> bool {
+        let serves = |thing: &Thing| thing.key == key && thing.life != Life::Destroying;
+        self.breakers[key as usize].circuit == Circuit::Open && self.count(serves) == 0
+    }
+
+    fn pause(&mut self) {
+        for key in 0..KEYS {
+            let trying = self.count(|thing| thing.key == key && thing.life == Life::Creating) > 0;
+            let breaker = &mut self.breakers[key as usize];
+            match breaker.circuit {
+                Circuit::Open => breaker.circuit = Circuit::HalfOpen,
+                _ if trying => {}
+                _ => *breaker = Breaker::default(),
+            }
         }
     }
 
@@ -387,6 +452,11 @@ impl Model {
             let room = per_key.saturating_sub(serving);
             let room = room.min((per_key + l.surge).saturating_sub(live));
             let room = room.min(l.creating_per_key.saturating_sub(creating));
+            let room = match self.breakers[key as usize].circuit {
+                Circuit::Closed => room,
+                Circuit::Open => 0,
+                Circuit::HalfOpen => room.min(1usize.saturating_sub(creating)),
+            };
             let waiting = self.waiting(key);
             wanting.extend(waiting.into_iter().skip(hopeful).take(room).map(|ticket| (ticket, key)));
         }
@@ -428,6 +498,15 @@ impl Model {
         }
     }
 
+    /// Destroys the oldest that are idle.
+    fn shed(&mut self, count: usize) {
+        for _ in 0..count {
+            let idle = self.things.iter().filter(|thing| thing.life == Life::Idle);
+            let Some(oldest) = idle.min_by_key(|thing| thing.stamp) else { return };
+            self.destroy(oldest.serial);
+        }
+    }
+
     fn create(&mut self, key: u8) {
         self.serials += 1;
         let serial = self.serials;
@@ -436,10 +515,12 @@ impl Model {
     }
 
     fn dispatch(&mut self) {
+        let hopeless: Vec<u8> = (0..KEYS).filter(|&key| self.is_hopeless(key)).collect();
+        self.callers.retain(|caller| !hopeless.contains(&caller.key));
         self.starved = None;
         let mut spoken = (0, 0);
         let mut looked_at = BTreeSet::new();
-        loop {
+        while !self.pressed {
             let next = self.wanting().into_iter().find(|(ticket, _)| !looked_at.contains(ticket));
             let Some((ticket, key)) = next else { break };
             looked_at.insert(ticket);
@@ -493,6 +574,10 @@ impl Model {
 
     fn steps(&self) -> Vec<Step> {
         let mut steps: Vec<Step> = (0..KEYS).map(Step::Acquire).collect();
+        steps.extend(self.breakers.iter().any(|breaker| breaker.failures > 0).then_some(Step::Pause));
+        let idle = self.count(|thing| thing.life == Life::Idle);
+        steps.extend((idle > 0).then_some(Step::Shed(1 + idle / 2)));
+        steps.push(if self.pressed { Step::Relieve } else { Step::Press });
         for caller in &self.callers {
             steps.push(Step::Cancel(caller.ticket));
             steps.extend(caller.granted.map(|_| Step::PickUp(caller.ticket)));
@@ -544,7 +629,7 @@ impl ReferenceStateMachine for Model {
             })
         };
         match *step {
-            Step::Acquire(_) => true,
+            Step::Acquire(_) | Step::Pause | Step::Shed(_) | Step::Press | Step::Relieve => true,
             Step::PickUp(ticket) => caller(ticket).is_some_and(|caller| caller.granted.is_some()),
             Step::Cancel(ticket) => caller(ticket).is_some(),
             Step::Return(s) | Step::Recycle(s) | Step::Discard(s) | Step::Detach(s) => {
@@ -577,6 +662,13 @@ impl ReferenceStateMachine for Model {
             Step::EndDestroy(serial) => model.things.retain(|thing| thing.serial != serial),
             Step::Gone(serial) => model.gone(serial),
             Step::Hedge(serial) => model.thing(serial).hopeful = false,
+            Step::Pause => model.pause(),
+            Step::Shed(count) => model.shed(count),
+            Step::Press => {
+                model.pressed = true;
+                model.shed(model.count(|thing| thing.life == Life::Idle).div_ceil(2));
+            }
+            Step::Relieve => model.pressed = false,
         }
         model.dispatch();
         model

@@ -6,11 +6,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use super::super::{Acquired, Gate, State, Verdict};
+use super::super::{Acquired, Gate, Ledger, State, Verdict};
 use super::{Real, cases, serial_of};
+use crate::adaptive::Adaptive;
 use crate::config::{PoolConfig, ReuseOrder};
 use crate::meta::Reason;
 use crate::policy::KeyPolicy;
+use crate::pressure::Shed;
 use crate::time::Time;
 
 /// One event; the numbers choose among what the event can be about.
@@ -34,6 +36,10 @@ enum Event {
     InvalidateAll,
     Suspend,
     Resume,
+    Shed { cost: u64, spare_minimum: bool },
+    Press,
+    Relieve,
+    Overdue,
     Look { nth: usize, keep: bool },
     Close,
 }
@@ -66,6 +72,10 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::InvalidateAll),
         1 => Just(Event::Suspend),
         2 => Just(Event::Resume),
+        2 => (0u64..6, any::<bool>()).prop_map(|(cost, spare_minimum)| Event::Shed { cost, spare_minimum }),
+        1 => Just(Event::Press),
+        2 => Just(Event::Relieve),
+        1 => Just(Event::Overdue),
         2 => (nth, any::<bool>()).prop_map(|(nth, keep)| Event::Look { nth, keep }),
     ]
 }
@@ -77,8 +87,9 @@ fn nanos(span: u64) -> Duration {
 fn config() -> impl Strategy<Value = PoolConfig> {
     let counts = (1usize..6, 1usize..4, 0usize..4, 0usize..3, 1usize..4, 1usize..3, 1usize..3, 0usize..3);
     let times = (1u64..80, 1u64..60, 1u64..60, any::<bool>(), 1u64..4, 1u64..5, 0u64..4);
+    let breaker = (prop::option::of(1u64..4), 1u64..40, 0u64..60);
     let cost = prop_oneof![Just(1u64 << 40), 4u64..10];
-    (counts, times, cost).prop_map(|(counts, times, max_cost)| {
+    (counts, times, breaker, cost, adaptive()).prop_map(|(counts, times, breaker, max_cost, adaptive)| {
         let (total, per_key, idle, min_idle, creating, recycling, destroying, surge) = counts;
         let (idle_timeout, check_after, check_interval, lifo, every, max_uses, overtakes) = times;
         let per_key = per_key.min(total);
@@ -97,16 +108,31 @@ fn config() -> impl Strategy<Value = PoolConfig> {
             max_surge: surge,
             max_abandoned: 2,
             max_overtakes: overtakes,
+            breaker_after: breaker.0,
+            breaker_pause: nanos(breaker.1),
+            breaker_max_pause: nanos(breaker.1 + breaker.2),
             order: if lifo { ReuseOrder::Lifo } else { ReuseOrder::Fifo },
             idle_timeout: Some(nanos(idle_timeout)),
             check_after: Some(nanos(check_after)),
             check_interval: Some(nanos(check_interval)),
             check_every_recycles: Some(every),
             max_uses,
+            adaptive,
             replace_ahead: (total % 2 == 0).then_some(nanos(idle_timeout)),
             ..PoolConfig::default()
         }
     })
+}
+
+fn adaptive() -> impl Strategy<Value = Option<Adaptive>> {
+    let times = (1u64..50, 0u64..50, 1u64..200);
+    let adaptive = times.prop_map(|(interval, linger, window)| Adaptive {
+        share: 0.9,
+        interval: nanos(interval),
+        linger: nanos(linger),
+        max_window: nanos(interval + window),
+    });
+    prop::option::of(adaptive)
 }
 
 fn policy() -> impl Strategy<Value = KeyPolicy> {
@@ -220,6 +246,13 @@ impl Walk {
             Event::InvalidateAll => self.real.ledger.invalidate_all(now),
             Event::Suspend => self.real.ledger.suspend(),
             Event::Resume => self.real.ledger.resume(now),
+            Event::Shed { cost, spare_minimum } => self.shed(cost, spare_minimum),
+            Event::Press => self.real.ledger.press(Shed::Half, now),
+            Event::Relieve => self.real.ledger.relieve(now),
+            Event::Overdue => {
+                let (found, next) = self.real.ledger.overdue(nanos(20), now);
+                assert!(next > now && found.iter().all(|overdue| overdue.held >= nanos(20)));
+            }
             Event::Look { nth, keep } => self.look(nth, keep),
             Event::Close => self.real.ledger.close(now),
         }
@@ -231,7 +264,9 @@ impl Walk {
             return;
         }
         let own = (deadline > self.real.now().plus(nanos(100))).then_some(deadline);
-        let common = self.real.now().plus(nanos(100));
+        // The timeout of all is changed now and then.
+        let timeout = if self.real.ledger.counts()[State::Idle.kind()] > 1 { 60 } else { 100 };
+        let common = self.real.now().plus(nanos(timeout));
         let acquired = self.real.acquire(key, cost(key, &self.config), own, common);
         assert_ne!(acquired, Acquired::Closed);
     }
@@ -274,6 +309,21 @@ impl Walk {
         self.real.resize(&self.config);
     }
 
+    /// No more is shed than what costs enough; the minimum idle stays if it is to be spared.
+    fn shed(&mut self, cost: u64, spare_minimum: bool) {
+        let now = self.real.now();
+        let ledger = &mut self.real.ledger;
+        let ids = ledger.to_shed(Shed::Cost(cost), spare_minimum);
+        let costs: Vec<_> = ids.iter().filter_map(|id| Some(ledger.find(*id)?.cost)).collect();
+        assert!(ids.is_empty() || costs[..ids.len() - 1].iter().sum::<u64>() < cost);
+        let of_minimum = |ledger: &Ledger| -> u32 {
+            ledger.groups.iter().map(|(_, group)| group.idle_count().min(group.rules.min_idle)).sum()
+        };
+        let before = of_minimum(ledger);
+        ledger.shed(&ids, now);
+        assert!(!spare_minimum || of_minimum(ledger) >= before, "the minimum idle stays");
+    }
+
     fn look(&mut self, nth: usize, keep: bool) {
         let ids = self.real.ledger.idle_ids();
         if let Some(&id) = ids.get(nth % ids.len().max(1)) {
@@ -288,6 +338,7 @@ impl Walk {
     /// Whoever waits must be served or time out, in a bounded number of steps.
     fn come_to_rest(&mut self) -> Result<(), TestCaseError> {
         self.happen(&Event::Resume);
+        self.happen(&Event::Relieve);
         for _ in 0..2_000 {
             let closed = self.real.ledger.gate() == Gate::Closed;
             let served = self.real.fates().is_empty() && self.leased().is_empty();

@@ -1,0 +1,43 @@
+//! Hosts of other kinds than a plain program of Rust.
+
+use poolyard_testkit::availability::{Availability, require};
+
+use crate::support::{backend, printed, runtime, sandbox};
+
+#[test]
+fn a_host_whose_program_was_deleted_makes_sandboxes() {
+    const CHILD: &str = "POOLYARD_DELETED";
+    const TEST: &str = "hosts::a_host_whose_program_was_deleted_makes_sandboxes";
+    if std::env::var_os(CHILD).is_some() {
+        std::fs::remove_file(std::env::current_exe().unwrap()).unwrap();
+        return runtime().block_on(async {
+            let Some(ns) = backend("deleted program") else { return };
+            assert_eq!(printed(&sandbox(&ns).await, "echo alive").await, "alive");
+        });
+    }
+    let copy = std::env::temp_dir().join(format!("poolyard-deleted-{}", std::process::id()));
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let status = std::process::Command::new(&copy).args(["--exact", TEST]).env(CHILD, "1").status().unwrap();
+    assert!(status.success());
+    assert!(!copy.exists());
+}
+
+#[test]
+fn a_shared_library_makes_sandboxes_in_a_host_of_another_language() {
+    if runtime().block_on(async { backend("shared library").is_none() }) {
+        return;
+    }
+    // Beside this program's directory, where cargo puts examples.
+    let here = std::env::current_exe().unwrap();
+    let library = here.parent().unwrap().parent().unwrap().join("examples/libembedded.so");
+    let built = Availability::when(library.exists(), "the example `embedded` is not built; run all targets");
+    let python = std::process::Command::new("python3").arg("--version").output().is_ok();
+    let python = Availability::when(python, "there is no python3; install it");
+    if !require("python3", &python) || !require("embedded", &built) {
+        return;
+    }
+    let script = format!("import ctypes; print(ctypes.CDLL('{}').poolyard_echo())", library.display());
+    let output = std::process::Command::new("python3").args(["-c", &script]).output().unwrap();
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(text, "6\n", "{errors}");
+}
