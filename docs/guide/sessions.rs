@@ -34,6 +34,11 @@ impl Session {
         Ok(answer.trim_end().to_owned())
     }
 
+    /// The port of this end.
+    pub fn port(&self) -> io::Result<u16> {
+        Ok(self.stream.get_ref().local_addr()?.port())
+    }
+
     async fn expect(&mut self, question: &str, answer: &str) -> io::Result<()> {
         match self.ask(question).await? {
             said if said == answer => Ok(()),
@@ -72,9 +77,6 @@ impl Manager for Sessions {
     }
 
     fn describe(&self, session: &Session) -> Cow<'static, str> {
-        match session.stream.get_ref().local_addr() {
-            Ok(address) => format!("port {}", address.port()).into(),
-            Err(_) => "not connected".into(),
-        }
+        session.port().map_or("not connected".into(), |port| format!("port {port}").into())
     }
 }

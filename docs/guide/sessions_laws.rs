@@ -1,13 +1,19 @@
 //! Puts the manager of sessions to the laws.
 
-include!("sessions.rs");
+#[expect(unreachable_pub, reason = "as in a crate of its own")]
+#[path = "sessions.rs"]
+mod sessions;
 
 use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use poolyard_testkit::{Harness, conformance};
-use tokio::net::TcpListener;
+use sessions::{Session, Sessions}; // use my_crate::sessions::{..}
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 /// One connection as the server sees it.
@@ -29,7 +35,7 @@ struct World {
 
 impl World {
     fn connection(&self, session: &Session) -> Connection {
-        let port = session.stream.get_ref().local_addr().expect("it is connected").port();
+        let port = session.port().expect("it is connected");
         self.connections.lock().unwrap()[&port].clone()
     }
 }
@@ -62,8 +68,8 @@ impl Harness for World {
     }
     async fn kill(&self, session: &mut Session) {
         self.connection(session).cut.notify_one();
-        // The end of the stream: from here on the session is dead for certain.
-        let _ = session.stream.fill_buf().await;
+        // One more answer may be on its way. After that the session is dead for certain.
+        while session.ask("ping").await.is_ok() {}
     }
     async fn stop(&self, session: &mut Session) {
         self.connection(session).silent.store(true, Relaxed);
@@ -122,4 +128,4 @@ async fn serve(mut stream: BufStream<TcpStream>, connection: &Connection) -> io:
     Ok(())
 }
 
-conformance!(sessions, World);
+conformance!(laws_of_sessions, World);
