@@ -1,6 +1,7 @@
 //! The judge of the examples gives the same grades on every kind of sandbox.
 #![cfg(target_os = "linux")]
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use poolyard::docker::{ContainerSpec, DockerManager};
@@ -35,21 +36,37 @@ async fn a_judge_grades_in_sandboxes_of_linux_namespaces() {
     }
 }
 
-/// With the engine of `DOCKER_HOST` and the image of `POOLYARD_TEST_IMAGE`, or its own.
+/// With the engine of `DOCKER_HOST` and the image of `POOLYARD_TEST_IMAGE`, or one of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_judge_grades_in_containers() {
-    let Some(manager) = engine().await else { return };
+    let engine = engine();
+    let availability = engine.as_ref().err().cloned().map_or(Availability::Ready, Availability::Missing);
+    if !require("docker", &availability) {
+        return;
+    }
+    let manager = DockerManager::builder().host(engine.unwrap()).build().unwrap();
     let image = std::env::var("POOLYARD_TEST_IMAGE").unwrap_or("poolyard-test:1".into());
     grades_are_as_expected(manager, ContainerSpec::try_from(&profile(Some(image))).unwrap()).await;
 }
 
-async fn engine() -> Option<DockerManager> {
-    let manager = DockerManager::local();
-    let ping = match &manager {
-        Ok(manager) => manager.ping().await,
-        Err(_) => Ok(()),
-    };
-    let why = manager.as_ref().err().or(ping.as_ref().err()).map(ToString::to_string);
-    let availability = why.map_or(Availability::Ready, Availability::Missing);
-    require("docker", &availability).then(|| manager.unwrap())
+/// The address of an engine, started here if there is none; it ends with this process.
+fn engine() -> Result<String, String> {
+    if let Ok(host) = std::env::var("DOCKER_HOST") {
+        return Ok(host);
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err("DOCKER_HOST is not set, and only root can start an engine".into());
+    }
+    if Command::new("dockerd").arg("--version").output().is_err() {
+        return Err("there is no dockerd; on Debian or Ubuntu: apt-get install docker.io".into());
+    }
+    let dir = std::env::temp_dir().join(format!("poolyard-judge-{}", std::process::id()));
+    let mut up = Command::new("bash");
+    up.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../backend-docker/tests/engine.sh")).arg("up").arg(&dir);
+    // Not a pipe: the daemon would hold it open.
+    up.env("OWNER", std::process::id().to_string()).stdout(Stdio::null());
+    match up.status() {
+        Ok(status) if status.success() => Ok(format!("unix://{}/docker.sock", dir.display())),
+        other => Err(format!("the engine was not started: {other:?}")),
+    }
 }
