@@ -34,7 +34,8 @@ fn kind(status: u16, message: &str) -> ErrorKind {
     {
         return ErrorKind::ImageMissing;
     }
-    if says(&["is already in use by", "already in use", "name is in use", "already exists"]) {
+    // A container that ends at the same moment is a conflict too: Podman calls its state improper.
+    if says(&["already in use", "name is in use", "already exists", "container state improper"]) {
         return ErrorKind::Conflict;
     }
     match status {
@@ -76,6 +77,11 @@ mod tests {
             (404, "No such container: abc", ErrorKind::Missing),
             (400, "failed to create shim: OCI runtime create failed", ErrorKind::BadSpec),
             (409, "removal of container abc is already in progress", ErrorKind::Conflict),
+            (
+                500,
+                "cannot remove container abc as it could not be stopped: sending SIGKILL to container abc: container state improper: stopped",
+                ErrorKind::Conflict,
+            ),
         ];
         for (status, message, expected) in cases {
             assert_eq!(kind(status, message), expected, "{status} {message}");
