@@ -35,8 +35,8 @@ use crate::warm::WarmReport;
 ///
 /// A pool belongs to the process that made it. In a child of `fork`, taking, inserting and warming are
 /// refused with an error, and leases and handles that are dropped end nothing. Looking at the pool and
-/// changing it are not for the child: they may block for ever, since a thread of the parent may have held
-/// the lock at the moment of the fork. Make a new pool there.
+/// changing it panic there: a thread of the parent may have held the lock at the moment of the fork, and
+/// then nobody gives it back. Make a new pool in the child.
 ///
 /// # Examples
 ///
@@ -245,9 +245,17 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
         .await
     }
 
+    /// What only the process that made the pool may look at and change.
+    #[track_caller]
+    fn own(&self) -> &Arc<Shared<M, O, S>> {
+        assert!(!self.shared.is_forked(), "{}", AcquireError::<M::Error>::Forked);
+        &self.shared
+    }
+
     /// The pool at this moment.
+    #[track_caller]
     pub fn snapshot(&self) -> Snapshot {
-        let inner = self.shared.state.lock();
+        let inner = self.own().state.lock();
         let gate = inner.ledger.gate();
         Snapshot {
             counts: inner.counts(),
@@ -264,22 +272,25 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     }
 
     /// Every resource at this moment. O(resources).
+    #[track_caller]
     pub fn resources(&self) -> Vec<ResourceInfo<M::Key>> {
-        let now = self.shared.clock.fine();
+        let now = self.own().clock.fine();
         let infos: Vec<_> = self.shared.state.lock().resource_infos(now);
         infos.into_iter().map(|info| info.with_key(|key| M::Key::clone(&key))).collect()
     }
 
     /// Every key that has resources or waiters at this moment, or creations that failed lately. O(keys).
+    #[track_caller]
     pub fn keys(&self) -> Vec<KeyInfo<M::Key>> {
-        let now = self.shared.clock.fine();
+        let now = self.own().clock.fine();
         let infos: Vec<_> = self.shared.state.lock().key_infos(now);
         infos.into_iter().map(|info| info.with_key(|key| M::Key::clone(&key))).collect()
     }
 
     /// The configuration in force.
+    #[track_caller]
     pub fn config(&self) -> PoolConfig {
-        PoolConfig::clone(&self.shared.state.lock().config)
+        PoolConfig::clone(&self.own().state.lock().config)
     }
 
     /// Changes options while the pool runs. What exceeds new limits goes: idle resources now, least
@@ -291,9 +302,10 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     /// # Errors
     ///
     /// A [`ConfigError`] if the result would contradict itself; then nothing has changed.
+    #[track_caller]
     pub fn resize(&self, mut change: impl FnMut(&mut PoolConfig)) -> Result<(), ConfigError> {
         loop {
-            let before = Arc::clone(&self.shared.state.lock().config);
+            let before = Arc::clone(&self.own().state.lock().config);
             let mut config = PoolConfig::clone(&before);
             change(&mut config);
             config.validate()?;
@@ -321,8 +333,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     /// look is no use: it keeps its place among the idle. Returns how many went.
     ///
     /// A panic in `keep` destroys the resource that it was looking at, and goes on to the caller.
+    #[track_caller]
     pub fn retain(&self, mut keep: impl FnMut(&M::Key, &mut M::Resource, &Meta) -> bool) -> usize {
-        let ids = self.shared.state.lock().ledger.idle_ids();
+        let ids = self.own().state.lock().ledger.idle_ids();
         ids.into_iter().filter(|&id| self.look_at(id, &mut keep)).count()
     }
 
@@ -356,8 +369,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
 
     /// Destroys idle resources now, least recently used first, and reports what went. What a minimum
     /// idle keeps stays, because it would be made again at once. O(idle resources).
+    #[track_caller]
     pub fn shed(&self, amount: Shed) -> ShedReport<M::Key> {
-        let now = self.shared.clock.fine();
+        let now = self.own().clock.fine();
         let (resources, cost) = self.shared.event(|inner| {
             let ids = inner.ledger.to_shed(amount, true);
             let slots = || ids.iter().filter_map(|id| inner.ledger.find(*id));
@@ -372,8 +386,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
 
     /// Nothing made so far for `key` is used again: idle resources are destroyed now, others when
     /// they come back. A creation under way counts as made.
+    #[track_caller]
     pub fn invalidate(&self, key: &M::Key) {
-        let hash = self.shared.hasher.hash_one(key);
+        let hash = self.own().hasher.hash_one(key);
         let now = self.shared.clock.fine();
         self.shared.event(|inner| {
             if let Some(group) = inner.find_group(hash, key) {
@@ -383,19 +398,22 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     }
 
     /// Nothing made so far is used again, whatever its key.
+    #[track_caller]
     pub fn invalidate_all(&self) {
-        let now = self.shared.clock.fine();
+        let now = self.own().clock.fine();
         self.shared.event(|inner| inner.ledger.invalidate_all(now));
     }
 
     /// Gives nothing out until [`resume`](Pool::resume). Callers wait, under their deadlines.
+    #[track_caller]
     pub fn suspend(&self) {
-        self.shared.event(|inner| inner.ledger.suspend());
+        self.own().event(|inner| inner.ledger.suspend());
     }
 
     /// Ends [`suspend`](Pool::suspend): those who wait are served in order.
+    #[track_caller]
     pub fn resume(&self) {
-        let now = self.shared.clock.fine();
+        let now = self.own().clock.fine();
         self.shared.event(|inner| inner.ledger.resume(now));
     }
 
@@ -513,6 +531,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Drop for P
 
 impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> fmt::Debug for Pool<M, O, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.shared.is_forked() {
+            return f.write_str("Pool { of the process before the fork }");
+        }
         let (name, counts) = {
             let inner = self.shared.state.lock();
             (inner.config.name.clone(), inner.counts())

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use poolyard_core::{AcquireError, Pool, TryAcquireError, from_fn};
+use poolyard_core::{AcquireError, Pool, Shed, TryAcquireError, from_fn};
 use poolyard_testkit::cancel::poll_once;
 
 use crate::common::*;
@@ -80,4 +80,30 @@ fn the_last_handle_dropped_in_a_forked_child_ends_nothing() {
     assert!(content, "the child dropped the parent's resource");
     drop(pool);
     assert!(ENDED.load(SeqCst), "the parent ends it");
+}
+
+#[test]
+fn looking_at_the_pool_and_changing_it_panic_in_a_forked_child() {
+    let pool = Pool::builder(from_fn(|_: &()| async { Ok::<_, std::io::Error>(Precious) })).build().unwrap();
+    let calls: [(&str, &dyn Fn()); 11] = [
+        ("snapshot", &|| _ = pool.snapshot()),
+        ("resources", &|| _ = pool.resources()),
+        ("keys", &|| _ = pool.keys()),
+        ("config", &|| _ = pool.config()),
+        ("resize", &|| _ = pool.resize(|config| config.max_total = 1)),
+        ("retain", &|| _ = pool.retain(|_, _, _| true)),
+        ("shed", &|| _ = pool.shed(Shed::All)),
+        ("invalidate", &|| pool.invalidate(&())),
+        ("invalidate_all", &|| pool.invalidate_all()),
+        ("suspend", &|| pool.suspend()),
+        ("resume", &|| pool.resume()),
+    ];
+    for (name, call) in calls {
+        let refused = forked(|| {
+            std::panic::set_hook(Box::new(|_| {}));
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err()
+        });
+        assert!(refused, "{name}");
+    }
+    assert!(forked(|| format!("{pool:?}").contains("fork")));
 }
