@@ -21,7 +21,7 @@ const SURROUNDINGS: &str = "
     ls /proc | grep '^[0-9]'; ls -l /proc/self/fd | cut -d' ' -f9- | sed 's/pipe:.*/pipe/';
     cat /proc/sysvipc/*; cat /proc/net/dev /proc/net/tcp /proc/net/udp /proc/net/unix /proc/net/route /proc/net/snmp; cat /proc/self/cgroup; cat /proc/self/oom_score_adj;
     readlink /proc/self/cwd /proc/self/root; df -i /box | tail -1; cat /proc/self/loginuid 2>&1;
-    cat /proc/self/sched | grep -e policy -e prio; cat /proc/self/timerslack_ns 2>&1; ls -la /dev";
+    cat /proc/self/sched | grep -e policy -e prio; cat /proc/self/timerslack_ns 2>&1; ls -la --time-style=+ /dev";
 
 #[tokio::test]
 async fn the_second_user_sees_what_the_first_one_saw() {
