@@ -26,7 +26,7 @@ pub(crate) async fn show(screen: &Screen) -> Section {
         };
     };
     let program = language.program();
-    screen.heading(&format!("Custom manager: {program} evaluates an expression, over pipes"));
+    screen.heading(&format!("custom manager: {program} evaluates an expression, over pipes"));
     let outcome = numbers(screen, language).await.map_or_else(Outcome::Failed, Outcome::Works);
     Section { name: format!("custom manager: {program}"), outcome }
 }

@@ -17,7 +17,7 @@ pub(crate) fn print(screen: &Screen, sections: &[Section]) {
         };
         screen.line(&row(&section.name, cells.each_ref().map(String::as_str)));
     }
-    screen.line("p50: the median, from asking to the answer; memory: PSS of one warm resource");
+    screen.line("p50: the median, from asking to the answer; memory: PSS, of containers by cgroup");
     for section in sections {
         explain(screen, section);
     }
