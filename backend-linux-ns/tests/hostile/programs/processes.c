@@ -19,7 +19,7 @@ static void reach_init(int argc, char **argv) {
     TRY("environ", open("/proc/1/environ", O_RDONLY));
     char path[PATH_MAX];
     TRY("exe", readlink("/proc/1/exe", path, sizeof path));
-    TRY("root", open("/proc/1/root/", O_RDONLY | O_DIRECTORY));
+    TRY("root", open("/proc/1/root", O_RDONLY | O_DIRECTORY));
     TRY("fd", opendir("/proc/1/fd") ? 0 : -1);
     DIR *proc = opendir("/proc");
     int keeper = 0;
