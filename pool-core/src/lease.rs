@@ -13,7 +13,7 @@ use crate::hash::RandomState;
 use crate::held::Held;
 use crate::ledger::Verdict;
 use crate::manager::{Manager, Reuse};
-use crate::meta::{Meta, Reason};
+use crate::meta::{Meta, Reason, ResourceId};
 use crate::observer::Observer;
 use crate::shared::Shared;
 
@@ -44,13 +44,16 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
     #[inline]
     pub(crate) fn new(shared: &Arc<Shared<M, O, S>>, mut held: Box<Held<M>>, waited: bool) -> Self {
         held.meta.uses += 1;
-        tracing::trace!(
-            id = %held.meta.id,
-            key = shared.hasher.hash_one(&*held.key),
-            waited,
-            "poolyard: acquired"
-        );
-        _ = contained(|| shared.observer.acquired(held.meta.id, waited));
+        // A subscriber or an observer that panics costs no lease.
+        _ = contained(|| {
+            tracing::trace!(
+                id = %held.meta.id,
+                key = shared.hasher.hash_one(&*held.key),
+                waited,
+                "poolyard: acquired"
+            );
+            shared.observer.acquired(held.meta.id, waited);
+        });
         Lease { out: Some(Out { pool: Anchor::new(shared), held }) }
     }
 
@@ -95,10 +98,11 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
         receiver.await.unwrap_or(Err(Reason::Interrupted))
     }
 
-    /// Whether somebody has reported the resource gone. A few nanoseconds.
+    /// Whether somebody has reported the resource gone; in a child of `fork` it always is, since it belongs
+    /// to the parent. A few nanoseconds.
     pub fn is_gone(lease: &Self) -> bool {
         let Out { pool, held } = lease.out();
-        pool.state.lock().ledger.find(held.meta.id).is_some_and(|slot| slot.gone)
+        pool.is_forked() || pool.state.lock().ledger.find(held.meta.id).is_some_and(|slot| slot.gone)
     }
 
     /// Waits until somebody reports the resource gone; gives the cause.
@@ -108,6 +112,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
     /// It can be dropped and called again.
     pub async fn gone(lease: &Self) -> Arc<str> {
         let Out { pool, held } = lease.out();
+        if pool.is_forked() {
+            return Arc::from("the process was forked; the resource belongs to the parent");
+        }
         let id = held.meta.id;
         let (sender, receiver) = oneshot::channel();
         let known = {
@@ -155,6 +162,15 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
         }
     }
 
+    /// A subscriber or an observer that panics keeps no resource from coming back.
+    #[inline]
+    fn tell_returned(shared: &Shared<M, O, S>, id: ResourceId) {
+        _ = contained(|| {
+            tracing::trace!(%id, "poolyard: returned");
+            shared.observer.returned(id);
+        });
+    }
+
     /// Gives the resource back; what becomes of it is sent.
     fn begin_release(&mut self) -> oneshot::Receiver<Result<(), Reason>> {
         let (sender, receiver) = oneshot::channel();
@@ -166,6 +182,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
         let shared = pool.counted();
         let id = held.meta.id;
         let verdict = Self::verdict(&shared, &mut held);
+        Self::tell_returned(&shared, id);
         let now = shared.now();
         pool.end(|inner| {
             inner.park(id.slot(), held);
@@ -184,8 +201,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
         }
         let verdict = verdict(&pool, &mut held);
         let id = held.meta.id;
-        tracing::trace!(%id, "poolyard: returned");
-        _ = contained(|| pool.observer.returned(id));
+        Self::tell_returned(&pool, id);
         let now = pool.now();
         pool.end(|inner| {
             inner.parked[id.slot() as usize] = Some(held);

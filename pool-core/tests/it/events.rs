@@ -19,6 +19,30 @@ const TABLE: &str = include_str!("../../src/events.rs");
 /// One line of the table: level, message, names of the fields.
 type Row = (String, String, BTreeSet<String>);
 
+/// A subscriber whose every event panics, without the panic hook.
+struct Panics;
+
+impl Subscriber for Panics {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event()
+            && *metadata.level() == tracing::Level::TRACE
+            && metadata.target().starts_with("poolyard_core")
+    }
+
+    fn event(&self, _: &Event<'_>) {
+        std::panic::resume_unwind(Box::new("no"));
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Vec<Row>>>);
 
@@ -298,4 +322,28 @@ fn the_table_of_events_names_every_event_of_the_source_and_no_other() {
     }
     let named: BTreeSet<_> = table().into_iter().map(|(level, message, _)| (level, message)).collect();
     assert_eq!(emitted, named);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_panics_costs_no_lease() {
+    let fake = FakeManager::new();
+    let pool = pool_of(1, &fake).build().unwrap();
+    drop(pool.acquire(&1).await.unwrap());
+    settle().await;
+    let guard = set_default(Panics);
+    drop(pool.try_acquire(&1).unwrap());
+    drop(guard);
+    settle().await;
+    assert_eq!((counts(&pool).idle, counts(&pool).leased), (1, 0));
+    end(pool, &fake).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_return_that_is_waited_for_is_told_like_any_other() {
+    let seen = Seen::default();
+    let _guard = set_default(seen.clone());
+    let fake = FakeManager::new();
+    let pool = pool_of(1, &fake).build().unwrap();
+    Lease::release(pool.acquire(&1).await.unwrap()).await.unwrap();
+    assert!(seen.take().contains(&row("trace", "returned")));
 }

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use poolyard_core::{AcquireError, Pool, Shed, TryAcquireError, from_fn};
+use poolyard_core::{AcquireError, Lease, Pool, Shed, TryAcquireError, from_fn};
 use poolyard_testkit::cancel::poll_once;
 
 use crate::common::*;
@@ -54,8 +54,9 @@ fn in_a_forked_child_the_pool_refuses_and_ends_nothing() {
         let warm = poll_once(warm.as_mut()).is_ready();
         let mut close = Box::pin(pool.close(secs(60)));
         let close = poll_once(close.as_mut()).is_ready();
+        let gone = Lease::is_gone(&mine.1);
         drop(mine);
-        refused && asked && blocked && warm && close && !ENDED.load(SeqCst)
+        gone && refused && asked && blocked && warm && close && !ENDED.load(SeqCst)
     });
     assert!(content, "the child used, or ended, what is the parent's");
 }
