@@ -76,6 +76,8 @@ pub(crate) struct Spawn {
     pub(crate) env: Vec<Vec<u8>>,
     /// Resource, in the kernel's numbers, and its soft and hard value.
     pub(crate) limits: Vec<(u32, u64)>,
+    /// Of its terminal, if the flags ask for one.
+    pub(crate) size: (u16, u16),
 }
 
 impl Spawn {
@@ -91,8 +93,14 @@ impl Spawn {
         wire::put_list(&mut out, self.env.iter().map(Vec::as_slice));
         let limits: Vec<Vec<u8>> = self.limits.iter().map(limit).collect();
         wire::put_list(&mut out, limits.iter().map(Vec::as_slice));
+        out.extend_from_slice(&size(self.size));
         out
     }
+}
+
+/// Rows and columns, as the protocol has them.
+fn size((rows, columns): (u16, u16)) -> [u8; 4] {
+    (u32::from(rows) << 16 | u32::from(columns)).to_le_bytes()
 }
 
 fn limit((resource, value): &(u32, u64)) -> Vec<u8> {
