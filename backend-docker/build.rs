@@ -1,5 +1,5 @@
-//! Compiles the resident agent, which the library carries.
+//! Compiles the resident agent, which the library carries for every kind of machine it can be compiled for.
 
 fn main() {
-    poolyard_guest::build::Program::new("agent", "agent").build();
+    poolyard_guest::build::Program::new("agent", "agent").build_each();
 }

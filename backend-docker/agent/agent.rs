@@ -8,6 +8,7 @@ use crate::counters::Counters;
 use crate::files::{self, Outgoing};
 use crate::process::{Plan, Process, Record};
 use crate::survey;
+use crate::terminal;
 use crate::sys::{self, EINVAL, EPOLLIN, EPOLLOUT, Epoll, Errno, Fd, SIGCHLD, SIGKILL, SIGTERM, bit};
 use crate::wipe;
 use crate::wire::{self, Header, Reader};
@@ -122,6 +123,7 @@ impl Agent {
             wire::STDIN_EOF => self.input_ends(id),
             wire::CREDIT => self.credit(id, head.flags, payload)?,
             wire::KILL => self.kill(id, head.flags),
+            wire::RESIZE => self.resize(id, payload)?,
             wire::PUT => self.open(id, files::create(payload), |agent, file| {
                 agent.incoming.insert(id, file);
             }),
@@ -169,8 +171,12 @@ impl Agent {
         process.before = before;
         let _ = self.epoll.add(process.status.0, EPOLLIN, token(STATUS, id));
         self.processes.insert(id, process);
-        self.watch_output(id, 0);
-        self.watch_output(id, 1);
+        for stream in 0..2 {
+            match self.processes[&id].outputs[stream] {
+                Some(_) => self.watch_output(id, stream),
+                None => self.connection.send(wire::EOF, stream as u8 + 1, id, &[]),
+            }
+        }
     }
 
     fn watch_output(&mut self, id: u32, stream: usize) {
@@ -208,7 +214,10 @@ impl Agent {
 
     fn close_output(&mut self, id: u32, stream: usize) {
         let Some(process) = self.processes.get_mut(&id) else { return };
-        process.outputs[stream] = None;
+        if let Some(output) = process.outputs[stream].take() {
+            // A terminal stays open by its other descriptors, and would wake us for ever.
+            self.epoll.remove(output.fd.0);
+        }
         self.connection.send(wire::EOF, stream as u8 + 1, id, &[]);
     }
 
@@ -234,6 +243,7 @@ impl Agent {
             self.write_file(id, payload);
         } else if let Some(process) = self.processes.get_mut(&id) {
             process.pending.extend_from_slice(payload);
+            process.at_line_start = payload.last().map_or(process.at_line_start, |last| *last == b'\n');
             if process.pending.len() > 2 * wire::STDIN_WINDOW as usize {
                 return Err(Closed);
             }
@@ -246,8 +256,9 @@ impl Agent {
         if self.incoming.remove(&id).is_some() {
             return self.done(id, Ok(()));
         }
-        if let Some(process) = self.processes.get_mut(&id) {
+        if let Some(process) = self.processes.get_mut(&id).filter(|process| !process.stdin_ends) {
             process.stdin_ends = true;
+            process.type_end_of_input();
             self.feed(id);
         }
     }
@@ -268,9 +279,9 @@ impl Agent {
         let mut gone = false;
         while taken < process.pending.len() && !gone {
             match sys::write(fd, &process.pending[taken..]) {
+                Ok(0) | Err(sys::EAGAIN) => break,
                 Ok(n) => taken += n,
                 Err(sys::EINTR) => {}
-                Err(sys::EAGAIN) => break,
                 Err(_) => gone = true,
             }
         }
@@ -306,6 +317,14 @@ impl Agent {
             signal if alive => drop(sys::kill(process.root, signal)),
             _ => {}
         }
+    }
+
+    fn resize(&mut self, id: u32, payload: &[u8]) -> Result<(), Closed> {
+        let size = terminal::Size(Reader(payload).u32().ok_or(Closed)?);
+        if let Some(terminal) = self.processes.get(&id).and_then(|process| process.terminal.as_ref()) {
+            let _ = terminal::resize(terminal.0, size);
+        }
+        Ok(())
     }
 
     /// Reads what a runner has to say.
@@ -350,10 +369,15 @@ impl Agent {
     fn drain(&mut self, id: u32, stream: usize) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         let Some(output) = process.outputs[stream].take() else { return };
+        self.epoll.remove(output.fd.0);
         let mut buffer = [0u8; wire::CHUNK];
-        for _ in 0..MAX_PIPE / wire::CHUNK {
+        let mut left = MAX_PIPE;
+        while left > 0 {
             match sys::read(output.fd.0, &mut buffer) {
-                Ok(n) if n > 0 => self.connection.send(wire::OUT, stream as u8 + 1, id, &buffer[..n]),
+                Ok(n) if n > 0 => {
+                    self.connection.send(wire::OUT, stream as u8 + 1, id, &buffer[..n]);
+                    left = left.saturating_sub(n); // A terminal gives little at a time.
+                }
                 Err(sys::EINTR) => {}
                 _ => break,
             }

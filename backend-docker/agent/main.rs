@@ -21,6 +21,7 @@ mod process;
 mod runner;
 mod survey;
 mod sys;
+mod terminal;
 mod user;
 mod wipe;
 mod wire;

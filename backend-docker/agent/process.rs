@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use crate::runner;
 use crate::sys::{self, CStr, EINVAL, Errno, Fd};
+use crate::terminal::{self, Size};
 use crate::user::{self, User};
 use crate::wire::{self, Reader};
 
@@ -19,6 +20,8 @@ pub struct Plan {
     pub leave_tree: bool,
     pub service: bool,
     pub pipe_stdin: bool,
+    /// A terminal at all three streams, of this size.
+    pub terminal: Option<Size>,
     pub timeout_ms: u64,
     /// What `argv` and `envp` point into.
     _texts: Vec<CStr>,
@@ -58,6 +61,7 @@ impl Plan {
             leave_tree: flag(wire::LEAVE_TREE),
             service: flag(wire::SERVICE),
             pipe_stdin: flag(wire::PIPE_STDIN),
+            terminal: flag(wire::TERMINAL).then_some(parsed.size),
             timeout_ms: parsed.timeout_ms,
             _texts: texts,
         })
@@ -73,6 +77,7 @@ struct Parsed<'a> {
     args: Vec<&'a [u8]>,
     env: Vec<&'a [u8]>,
     limits: Vec<&'a [u8]>,
+    size: Size,
 }
 
 impl<'a> Parsed<'a> {
@@ -86,6 +91,7 @@ impl<'a> Parsed<'a> {
             args: reader.list()?,
             env: reader.list()?,
             limits: reader.list()?,
+            size: Size(reader.u32()?),
         })
     }
 }
@@ -170,6 +176,57 @@ pub struct Output {
     pub watched: bool,
 }
 
+impl Output {
+    fn new(fd: Fd) -> Option<Output> {
+        sys::set_nonblocking(fd.0);
+        Some(Output { fd, credit: wire::WINDOW, watched: false })
+    }
+}
+
+/// Both ends of a program's streams; ours are all descriptors of one terminal, or pipes.
+struct Streams {
+    theirs: [Fd; 3],
+    stdin: Option<Fd>,
+    outputs: [Option<Output>; 2],
+    terminal: Option<Fd>,
+}
+
+impl Streams {
+    fn make(plan: &Plan) -> Result<Streams, (u8, Errno)> {
+        match plan.terminal {
+            Some(size) => Self::terminal(plan, size).map_err(|e| (wire::STAGE_TERMINAL, e)),
+            None => Self::pipes(plan).map_err(|e| (wire::STAGE_PIPE, e)),
+        }
+    }
+
+    fn pipes(plan: &Plan) -> Result<Streams, Errno> {
+        let (input, stdin) = match plan.pipe_stdin {
+            true => sys::pipe(0).map(|(r, w)| (r, Some(w)))?,
+            false => (sys::open(b"/dev/null", 0, 0)?, None),
+        };
+        if let Some(fd) = &stdin {
+            sys::set_nonblocking(fd.0);
+        }
+        let (out, their_out) = sys::pipe(0)?;
+        let (err, their_err) = sys::pipe(0)?;
+        let outputs = [Output::new(out), Output::new(err)];
+        Ok(Streams { theirs: [input, their_out, their_err], stdin, outputs, terminal: None })
+    }
+
+    fn terminal(plan: &Plan, size: Size) -> Result<Streams, Errno> {
+        let (ours, theirs) = terminal::open(plan.user.uid, size)?;
+        let again = |fd: &Fd| sys::duplicate(fd.0, 0).map(Fd);
+        let output = again(&ours)?;
+        let stdin = match plan.pipe_stdin {
+            true => Some(again(&ours)?),
+            // It waits for whoever reads first.
+            false => sys::write_all(ours.0, &[terminal::END_OF_FILE]).map(|()| None)?,
+        };
+        let theirs = [again(&theirs)?, again(&theirs)?, theirs];
+        Ok(Streams { theirs, stdin, outputs: [Output::new(output), None], terminal: Some(ours) })
+    }
+}
+
 pub struct Process {
     pub runner: i32,
     pub root: i32,
@@ -179,6 +236,10 @@ pub struct Process {
     pub pending: Vec<u8>,
     pub stdin_ends: bool,
     pub stdin_watched: bool,
+    /// Whether the last byte of the input ended a line, as nothing does.
+    pub at_line_start: bool,
+    /// Our end of its terminal, besides those in `stdin` and `outputs`.
+    pub terminal: Option<Fd>,
     pub outputs: [Option<Output>; 2],
     pub status: Fd,
     pub ended: Option<Record>,
@@ -191,35 +252,29 @@ pub struct Process {
 
 impl Process {
     pub fn start(plan: &Plan) -> Result<Process, (u8, Errno)> {
-        let pipe = |flags| sys::pipe(flags).map_err(|e| (wire::STAGE_PIPE, e));
-        let (stdin, ours) = match plan.pipe_stdin {
-            true => pipe(0).map(|(r, w)| (r, Some(w)))?,
-            false => (sys::open(b"/dev/null", 0, 0).map_err(|e| (wire::STAGE_PIPE, e))?, None),
-        };
-        let (out, their_out) = pipe(0)?;
-        let (err, their_err) = pipe(0)?;
-        let (status, their_status) = pipe(0)?;
-        for fd in [&out, &err, &status].into_iter().chain(&ours) {
-            sys::set_nonblocking(fd.0);
-        }
+        let Streams { theirs, stdin, outputs, terminal } = Streams::make(plan)?;
+        let (status, their_status) = sys::pipe(0).map_err(|e| (wire::STAGE_PIPE, e))?;
+        sys::set_nonblocking(status.0);
         let started_us = sys::now_us();
+        let [input, out, err] = &theirs;
         // SAFETY: one thread.
         let runner = match unsafe { sys::fork(false) } {
-            Ok(0) => runner::run(plan, [stdin.0, their_out.0, their_err.0, their_status.0]),
+            Ok(0) => runner::run(plan, [input.0, out.0, err.0, their_status.0]),
             Ok(pid) => pid,
             Err(e) => return Err((wire::STAGE_FORK, e)),
         };
-        let output = |fd| Some(Output { fd, credit: wire::WINDOW, watched: false });
         let limit = (plan.timeout_ms > 0).then(|| started_us + plan.timeout_ms * 1000);
         Ok(Process {
             runner,
             root: 0,
             service: plan.service,
-            stdin: ours,
+            stdin,
             pending: Vec::new(),
             stdin_ends: false,
             stdin_watched: false,
-            outputs: [output(out), output(err)],
+            at_line_start: true,
+            terminal,
+            outputs,
             status,
             ended: None,
             started_us,
@@ -227,6 +282,15 @@ impl Process {
             timed_out: false,
             before: [0; 2],
         })
+    }
+
+    /// A terminal has no end of input but a character for it, which has this meaning only where a
+    /// line begins; elsewhere it passes the begun line on.
+    pub fn type_end_of_input(&mut self) {
+        if self.terminal.is_some() {
+            let times = if self.at_line_start { 1 } else { 2 };
+            self.pending.extend([terminal::END_OF_FILE; 2].into_iter().take(times));
+        }
     }
 
     /// Asks the runner to end everything.

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use crate::process::{Plan, Record};
 use crate::sys::{self, Errno, Fd, SIGCHLD, SIGKILL, SIGTERM, bit, nr};
+use crate::terminal;
 use crate::wire;
 
 const PR_SET_CHILD_SUBREAPER: usize = 36;
@@ -28,7 +29,7 @@ pub fn run(plan: &Plan, files: [i32; 4]) -> ! {
         Err(e) => fail(wire::STAGE_FORK, e),
     };
     for fd in 0..3 {
-        drop(Fd(fd)); // Or the readers of these pipes would wait for us.
+        drop(Fd(fd)); // Or those at the other ends would wait for us.
     }
     // SAFETY: the page outlives us, and the child has left it.
     let (stage, errno) = unsafe { *mistake };
@@ -56,7 +57,7 @@ fn place(files: [i32; 4]) -> Result<(), Errno> {
     // First above the target range, so that none overwrites another.
     let mut high = [0; 4];
     for (to, from) in high.iter_mut().zip(files) {
-        *to = duplicate_above(from)?;
+        *to = sys::duplicate(from, 10)?;
     }
     for (to, from) in high.into_iter().enumerate() {
         let flags = if to as i32 == STATUS { sys::O_CLOEXEC } else { 0 };
@@ -68,13 +69,6 @@ fn place(files: [i32; 4]) -> Result<(), Errno> {
         (4..4096).for_each(|fd| drop(Fd(fd))); // Before Linux 5.9, or forbidden by a filter.
     }
     Ok(())
-}
-
-fn duplicate_above(fd: i32) -> Result<i32, Errno> {
-    const FCNTL: usize = if cfg!(target_arch = "x86_64") { 72 } else { 25 };
-    const F_DUPFD_CLOEXEC: usize = 1030;
-    // SAFETY: no memory is involved.
-    unsafe { sys::sys(FCNTL, &[fd as usize, F_DUPFD_CLOEXEC, 10]) }.map(|fd| fd as i32)
 }
 
 /// Where the program's side leaves a mistake for us to find once it has run or ended.
@@ -100,6 +94,9 @@ fn prepare(plan: &Plan) -> Result<(), (u8, Errno)> {
     // SAFETY (of all calls below): pointers lead to values that live until after the call.
     let call = |stage: u8, n: usize, args: &[usize]| unsafe { sys::sys(n, args) }.map_err(|e| (stage, e));
     call(wire::STAGE_FORK, nr::SETSID, &[])?;
+    if plan.terminal.is_some() {
+        terminal::adopt().map_err(|e| (wire::STAGE_TERMINAL, e))?;
+    }
     // The kernel shall choose us rather than the agent when memory runs out.
     if let Ok(fd) = sys::open(b"/proc/self/oom_score_adj", sys::O_WRONLY, 0) {
         let _ = sys::write(fd.0, b"1000");

@@ -8,6 +8,7 @@ pub mod nr {
     pub const FSTAT: usize = 5;
     pub const MMAP: usize = 9;
     pub const RT_SIGPROCMASK: usize = 14;
+    pub const IOCTL: usize = 16;
     pub const PREAD64: usize = 17;
     pub const SOCKET: usize = 41;
     pub const CONNECT: usize = 42;
@@ -15,6 +16,7 @@ pub mod nr {
     pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
     pub const KILL: usize = 62;
+    pub const FCNTL: usize = 72;
     pub const CHDIR: usize = 80;
     pub const FCHMOD: usize = 91;
     pub const FCHOWN: usize = 93;
@@ -51,6 +53,8 @@ pub mod nr {
     pub const EPOLL_CTL: usize = 21;
     pub const EPOLL_PWAIT: usize = 22;
     pub const DUP3: usize = 24;
+    pub const FCNTL: usize = 25;
+    pub const IOCTL: usize = 29;
     pub const MKDIRAT: usize = 34;
     pub const UNLINKAT: usize = 35;
     pub const CHDIR: usize = 49;
@@ -309,10 +313,16 @@ pub fn pipe(flags: usize) -> Result<(Fd, Fd), Errno> {
 }
 
 pub fn set_nonblocking(fd: i32) {
-    const FCNTL: usize = if cfg!(target_arch = "x86_64") { 72 } else { 25 };
     const F_SETFL: usize = 4;
     // SAFETY: changes a flag of a descriptor that we own.
-    let _ = unsafe { sys(FCNTL, &[fd as usize, F_SETFL, O_NONBLOCK]) };
+    let _ = unsafe { sys(nr::FCNTL, &[fd as usize, F_SETFL, O_NONBLOCK]) };
+}
+
+/// Another descriptor of the same file, numbered `lowest` or higher.
+pub fn duplicate(fd: i32, lowest: usize) -> Result<i32, Errno> {
+    const F_DUPFD_CLOEXEC: usize = 1030;
+    // SAFETY: no memory is involved.
+    unsafe { sys(nr::FCNTL, &[fd as usize, F_DUPFD_CLOEXEC, lowest]) }.map(|fd| fd as i32)
 }
 
 pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
@@ -514,7 +524,6 @@ pub fn pause_us(us: u64) {
 
 /// Takes the loopback interface down. Needs the right to administer the network.
 pub fn loopback_down() -> Result<(), Errno> {
-    const IOCTL: usize = if cfg!(target_arch = "x86_64") { 16 } else { 29 };
     const SIOCSIFFLAGS: usize = 0x8914;
     // `struct ifreq`: sixteen bytes of name, then the flags, all of them cleared.
     let mut request = [0u8; 40];
@@ -522,5 +531,5 @@ pub fn loopback_down() -> Result<(), Errno> {
     // SAFETY: no memory is involved; AF_INET, SOCK_DGRAM.
     let socket = Fd(unsafe { sys(nr::SOCKET, &[2, 2 | O_CLOEXEC, 0]) }? as i32);
     // SAFETY: the kernel reads one `ifreq`.
-    unsafe { sys(IOCTL, &[socket.0 as usize, SIOCSIFFLAGS, request.as_ptr() as usize]) }.map(drop)
+    unsafe { sys(nr::IOCTL, &[socket.0 as usize, SIOCSIFFLAGS, request.as_ptr() as usize]) }.map(drop)
 }

@@ -2,18 +2,20 @@
 //!
 //! A frame is a header of twelve bytes (payload length u32, kind u8, flags u8, two bytes zero,
 //! request id u32; little endian) and its payload. The library chooses the ids. Every request ends
-//! with exactly one of [`EXIT`], [`FAILED`] and [`DONE`]; `CREDIT`, `STDIN`, `STDIN_EOF` and `KILL`
-//! are not requests but speak of one. Whoever reads a frame that breaks a rule closes the stream.
+//! with exactly one of [`EXIT`], [`FAILED`] and [`DONE`]; `CREDIT`, `STDIN`, `STDIN_EOF`, `KILL` and
+//! `RESIZE` are not requests but speak of one. Whoever reads a frame that breaks a rule closes the stream.
 //!
 //! Output flows only as far as the library has granted credit, and input as far as the agent has:
-//! a slow reader stops its own stream and nobody else's.
+//! a slow reader stops its own stream and nobody else's. A program with a terminal has all its output
+//! on stream 1, and stream 2 ends at once; the end of its input is typed as a character.
 //!
 //! | library to agent | payload |
 //! |---|---|
-//! | `SPAWN` | flags, time limit, user, directory, capabilities, arguments, environment, limits |
+//! | `SPAWN` | flags, time limit, user, directory, capabilities, arguments, environment, limits, terminal size |
 //! | `STDIN`, `STDIN_EOF` | bytes for a program's stdin, or for the file of a `PUT` |
 //! | `CREDIT` | flags = stream; how many more bytes may come |
 //! | `KILL` | flags = signal; 9 ends the whole tree; cancels a `PROBE` |
+//! | `RESIZE` | rows and columns of a program's terminal |
 //! | `PUT` | mode, owner, path; data follows as `STDIN` |
 //! | `GET` | path; data comes as `OUT` on stream 1 |
 //! | `RESET` | directories to empty, paths to keep |
@@ -37,7 +39,7 @@
 use alloc::vec::Vec;
 
 /// Changes with every incompatible change of this file.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 pub const HEADER: usize = 12;
 /// No payload is longer.
@@ -67,6 +69,7 @@ pub const PROBE: u8 = 10;
 pub const PING: u8 = 11;
 pub const QUIT: u8 = 12;
 pub const LOOPBACK_DOWN: u8 = 13;
+pub const RESIZE: u8 = 14;
 
 pub const HELLO: u8 = 64;
 pub const STARTED: u8 = 65;
@@ -79,11 +82,12 @@ pub const DONE: u8 = 71;
 
 /// Flags of `SPAWN`: the container's main program, which survives a reset and whose end is the
 /// agent's end; a pipe at stdin instead of `/dev/null`; an empty environment to start from; its
-/// descendants outlive it.
+/// descendants outlive it; a terminal at all three streams.
 pub const SERVICE: u32 = 1;
 pub const PIPE_STDIN: u32 = 2;
 pub const CLEAR_ENV: u32 = 4;
 pub const LEAVE_TREE: u32 = 8;
+pub const TERMINAL: u32 = 16;
 
 /// Flag of `EXIT`: the time limit ended it.
 pub const TIMED_OUT: u8 = 1;
@@ -100,6 +104,7 @@ pub const STAGE_USER: u8 = 4;
 pub const STAGE_CAPABILITIES: u8 = 5;
 pub const STAGE_DIRECTORY: u8 = 6;
 pub const STAGE_EXEC: u8 = 7;
+pub const STAGE_TERMINAL: u8 = 8;
 
 pub fn stage_name(stage: u8) -> &'static str {
     match stage {
@@ -110,6 +115,7 @@ pub fn stage_name(stage: u8) -> &'static str {
         STAGE_CAPABILITIES => "setting its capabilities",
         STAGE_DIRECTORY => "entering its directory",
         STAGE_EXEC => "executing it",
+        STAGE_TERMINAL => "making its terminal",
         _ => "starting it",
     }
 }

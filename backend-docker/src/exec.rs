@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use poolyard_exec::{
-    CollectedFile, Command, ErrorKind as ExecErrorKind, Exec, ExecError, Feature, FileState, InputWriter,
-    Limit, Limits, Measured, Network as ExecNetwork, Outcome, OutputReader, Process, ProcessControl,
-    ProcessParts, Signal, Source, Stage as ExecStage, Stdin, Support, TtySize, Usage, Verdict, WaitStatus,
+    CollectedFile, Command, ErrorKind as ExecErrorKind, Exec, ExecError, FileState, InputWriter, Limit,
+    Limits, Measured, Network as ExecNetwork, Outcome, OutputReader, Process, ProcessControl, ProcessParts,
+    Signal, Source, Stage as ExecStage, Stdin, Support, TtySize, Usage, Verdict, WaitStatus,
 };
 use tokio::io::AsyncWriteExt;
 
@@ -47,7 +47,6 @@ pub(crate) fn support(spec: &ContainerSpec, image: &ImageConfig) -> Support {
             "each file system of a container has its own size; set it with Tmpfs::new",
         )
         .with_made_with(made_with(spec))
-        .without(Feature::Tty, "the agent makes no terminals")
 }
 
 fn made_with(spec: &ContainerSpec) -> Limits {
@@ -101,7 +100,7 @@ impl Exec for Container {
         };
         let stdout = OutputReader::new(request.take_output(1));
         let stderr = OutputReader::new(request.take_output(2));
-        let control = Arc::new(Control::new(request.killer()));
+        let control = Arc::new(Control::new(request.killer(), command.tty.is_some()));
         let collector = Collector {
             link: link.clone(),
             files: command.files_out.clone(),
@@ -145,6 +144,9 @@ impl Container {
         if command.stdin != Stdin::Empty {
             flags |= wire::PIPE_STDIN;
         }
+        if command.tty.is_some() {
+            flags |= wire::TERMINAL;
+        }
         let capabilities = mask(&self.spec.capabilities).map_err(|e| gone(ExecStage::Prepare, e))?;
         let spawn = Spawn {
             flags,
@@ -155,6 +157,7 @@ impl Container {
             argv: command.argv.clone(),
             env: command.env.iter().map(|(name, value)| [name, &b"="[..], value].concat()).collect(),
             limits: rlimits(limits),
+            size: command.tty.map_or((0, 0), |size| (size.rows, size.columns)),
         };
         let opened = Request::open_limited(link, wire::SPAWN, 0, &spawn.encode(), Stage::Exec, limits.output);
         let mut request = opened.map_err(|e| gone(ExecStage::Start, e))?;
@@ -220,16 +223,22 @@ fn not_started(command: &Command, stage: u8, errno: i32) -> ExecError {
     ExecError::new(ExecStage::Start, kind, message).with_source(std::io::Error::from_raw_os_error(errno))
 }
 
+pub(crate) fn no_terminal() -> ExecError {
+    let field = ExecErrorKind::InvalidCommand { field: "tty" };
+    ExecError::new(ExecStage::Run, field, "the command has no terminal; ask for one with Command::tty")
+}
+
 /// Signals to one running command.
 struct Control {
     killer: Killer,
+    terminal: bool,
     killed: AtomicBool,
     ended: AtomicBool,
 }
 
 impl Control {
-    fn new(killer: Killer) -> Self {
-        Self { killer, killed: AtomicBool::new(false), ended: AtomicBool::new(false) }
+    fn new(killer: Killer, terminal: bool) -> Self {
+        Self { killer, terminal, killed: AtomicBool::new(false), ended: AtomicBool::new(false) }
     }
 
     fn check_alive(&self) -> Result<(), ExecError> {
@@ -251,10 +260,13 @@ impl ProcessControl for Control {
         Ok(())
     }
 
-    async fn resize(&self, _: TtySize) -> Result<(), ExecError> {
+    async fn resize(&self, size: TtySize) -> Result<(), ExecError> {
         self.check_alive()?;
-        let field = ExecErrorKind::InvalidCommand { field: "tty" };
-        Err(ExecError::new(ExecStage::Run, field, "the command has no terminal"))
+        if !self.terminal {
+            return Err(no_terminal());
+        }
+        self.killer.resize(size.rows, size.columns);
+        Ok(())
     }
 
     fn kill(&self) {

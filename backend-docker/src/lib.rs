@@ -56,8 +56,18 @@
 //!
 //! # Limits
 //!
-//! Terminals and passing file descriptors of the host into a container are not supported; a command
-//! that asks for them is refused by name. So are limits of processor time, swap and disk per command.
+//! Limits of processor time, swap and disk per command are refused by name.
+//!
+//! Descriptors of the host are not passed into a container: [`Container`] does not implement
+//! [`ExecFds`](poolyard_exec::ExecFds), which the compiler says by name. The agent's socket could carry them, but
+//! a descriptor knows no walls: from one of a directory a program reaches the host's files, whatever the
+//! specification says of mounts, and no reset can prove what was done with it. Bytes go in by a
+//! [pipe](poolyard_exec::Command::stdin_piped), files by [`file_in`](poolyard_exec::Command::file_in); for a
+//! socket or a directory of the host make the container with a [`Mount::bind`] of it, which its key then shows.
+//!
+//! The agent is compiled for x86_64 and aarch64, the architecture of the build and the other one if rustc's
+//! target for it is installed (`rustup target add aarch64-unknown-linux-gnu`). An image gets the one of its
+//! architecture; for any other, containers run [without an agent](ContainerSpec::without_agent), and say so.
 //!
 //! # Map
 //!

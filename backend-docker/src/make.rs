@@ -11,7 +11,7 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::agent::{Link, Spawn, wire};
+use crate::agent::{Link, Program, Spawn, program, wire};
 use crate::container::{Container, Main};
 use crate::engine::Address;
 use crate::engine::events::Lifeline;
@@ -38,12 +38,13 @@ pub(crate) async fn container(
         return Err(too_far(&engine.http.address));
     }
     let image = engine.ensure_image(&spec.image, &spec.platform, &spec.pull).await?;
-    if spec.agent {
-        fits(&image)?;
-    }
+    let program = match spec.agent {
+        true => Some(program(&image.os, &image.architecture)?),
+        false => None,
+    };
     resources(shop, spec).await?;
     let permit = engine.permit().await?;
-    let mut container = started(shop, spec, &image).await?;
+    let mut container = started(shop, spec, &image, program).await?;
     drop(permit);
     let deadline = Instant::now() + spec.start_timeout;
     prepare(&mut container, deadline).await?;
@@ -77,23 +78,6 @@ fn too_far(address: &Address) -> Error {
     Error::new(Stage::Agent, ErrorKind::Unsupported, message)
 }
 
-/// The agent is a program of one kind of machine.
-fn fits(image: &Image) -> Result<(), Error> {
-    let ours = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    if image.os == "linux" && (image.architecture == ours || image.architecture.is_empty()) {
-        return Ok(());
-    }
-    let message = format!(
-        "the agent runs on linux/{ours}, the image is for {}/{}; use without_agent()",
-        image.os, image.architecture
-    );
-    Err(Error::new(Stage::Agent, ErrorKind::Unsupported, message))
-}
-
 /// Makes the network and the volumes that the specification names, if they do not exist.
 async fn resources(shop: &Shop, spec: &ContainerSpec) -> Result<(), Error> {
     let engine = &shop.engine;
@@ -121,12 +105,17 @@ fn exists_is_fine(result: Result<(), Error>) -> Result<(), Error> {
 }
 
 /// Creates and starts, with other ports if some are taken.
-async fn started(shop: &Arc<Shop>, spec: &ContainerSpec, image: &Image) -> Result<Container, Error> {
+async fn started(
+    shop: &Arc<Shop>,
+    spec: &ContainerSpec,
+    image: &Image,
+    program: Option<&'static Program>,
+) -> Result<Container, Error> {
     let choices = spec.ports.iter().map(|p| p.choices()).min().unwrap_or(1);
     let first = shop.next_turn();
     let mut turn = 0;
     loop {
-        match try_start(shop, spec, image, first.wrapping_add(turn)).await {
+        match try_start(shop, spec, image, program, first.wrapping_add(turn)).await {
             Err(e) if *e.kind() == ErrorKind::PortTaken && turn + 1 < choices => turn += 1,
             result => return result,
         }
@@ -137,11 +126,12 @@ async fn try_start(
     shop: &Arc<Shop>,
     spec: &ContainerSpec,
     image: &Image,
+    program: Option<&'static Program>,
     turn: u32,
 ) -> Result<Container, Error> {
-    let place = match spec.agent {
-        true => Some(shop.run_dirs()?.make()?),
-        false => None,
+    let place = match program {
+        Some(program) => Some(shop.run_dirs()?.make(program)?),
+        None => None,
     };
     let name = shop.next_name();
     let body = spec.body(&Injection {

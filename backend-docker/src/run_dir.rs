@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::net::UnixListener;
 
-use crate::agent::{MISSING, PROGRAM};
+use crate::agent::Program;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::owner::Owner;
 
@@ -33,18 +33,11 @@ impl RunDirs {
             let message = format!("cannot use {}; choose another run directory", base.display());
             Error::new(Stage::Agent, ErrorKind::Unsupported, message).with_source(e)
         };
-        if PROGRAM.is_empty() {
-            let message = format!("this build carries no agent: {MISSING}; use without_agent()");
-            return Err(Error::new(Stage::Agent, ErrorKind::Unsupported, message));
-        }
         make_private(base).map_err(failed)?;
         remove_abandoned(base);
         let path = base.join(owner.label());
         DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
-        let dirs = RunDirs { path, next: AtomicU64::new(0) };
-        fs::write(dirs.agent(), PROGRAM).map_err(failed)?;
-        fs::set_permissions(dirs.agent(), Permissions::from_mode(0o555)).map_err(failed)?;
-        Ok(dirs)
+        Ok(RunDirs { path, next: AtomicU64::new(0) })
     }
 
     /// `/tmp/poolyard-docker-<uid>`: short, because a socket's path may have 107 bytes.
@@ -53,12 +46,21 @@ impl RunDirs {
         std::env::temp_dir().join(format!("poolyard-docker-{uid}"))
     }
 
-    fn agent(&self) -> PathBuf {
-        self.path.join("agent")
+    /// The agent for one kind of machine, as a file that containers share.
+    fn agent(&self, program: &Program) -> io::Result<PathBuf> {
+        let path = self.path.join(program.architecture);
+        if !path.exists() {
+            // Under its name only once it is whole: others may be looking for it.
+            let new = self.path.join(format!("new-{}", self.next.fetch_add(1, Ordering::Relaxed)));
+            fs::write(&new, program.image)?;
+            fs::set_permissions(&new, Permissions::from_mode(0o555))?;
+            fs::rename(&new, &path)?;
+        }
+        Ok(path)
     }
 
     /// A directory with the agent in it, and an ear at its socket.
-    pub(crate) fn make(&self) -> Result<(RunDir, UnixListener), Error> {
+    pub(crate) fn make(&self, program: &Program) -> Result<(RunDir, UnixListener), Error> {
         let path = self.path.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
         let failed = |e: io::Error| {
             let message = format!("cannot make a container's directory {}", path.display());
@@ -66,7 +68,8 @@ impl RunDirs {
         };
         DirBuilder::new().mode(0o755).create(&path).map_err(failed)?;
         let dir = RunDir { path: path.clone() };
-        fs::hard_link(self.agent(), path.join("agent")).map_err(failed)?;
+        let agent = self.agent(program).map_err(failed)?;
+        fs::hard_link(agent, path.join("agent")).map_err(failed)?;
         let listener = dir.listen().map_err(failed)?;
         Ok((dir, listener))
     }

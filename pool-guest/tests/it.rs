@@ -25,6 +25,7 @@ fn pretend_to_be_a_build_script(out: &Path) {
     };
     set("RUSTC", &rustc);
     set("TARGET", host);
+    set("HOST", host);
     set("OUT_DIR", out.to_str().unwrap());
     set("CARGO_CFG_TARGET_OS", "linux");
     set("CARGO_CFG_TARGET_ARCH", std::env::consts::ARCH);
@@ -40,6 +41,14 @@ fn wait_for(pid: i32) -> i32 {
     status
 }
 
+/// Builds it for all architectures; says which of them got one.
+fn built_for_each(out: &Path) -> Vec<u16> {
+    Program::new("echo", "tests/guests/echo").build_each();
+    let images = ["x86_64", "aarch64"].map(|name| std::fs::read(out.join(format!("echo-{name}"))).unwrap());
+    let machine = |image: &Vec<u8>| (!image.is_empty()).then(|| u16::from_le_bytes([image[18], image[19]]));
+    images.iter().filter_map(machine).collect()
+}
+
 #[test]
 fn a_built_guest_starts_from_memory_with_exactly_its_descriptors() {
     let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("guest");
@@ -47,6 +56,11 @@ fn a_built_guest_starts_from_memory_with_exactly_its_descriptors() {
     pretend_to_be_a_build_script(&out);
     Program::new("echo", "tests/guests/echo").build();
     let image = Image::new(&std::fs::read(out.join("echo")).unwrap()).unwrap();
+
+    let (x86_64, aarch64) = (62, 183);
+    let built = built_for_each(&out);
+    assert!(built.contains(if cfg!(target_arch = "x86_64") { &x86_64 } else { &aarch64 }), "{built:?}");
+    assert!(built.iter().all(|machine| [x86_64, aarch64].contains(machine)), "{built:?}");
 
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     let guest = spawn(&image, c"echo", &[theirs.as_fd()]).unwrap();

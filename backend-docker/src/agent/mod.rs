@@ -19,11 +19,50 @@ pub(crate) use streams::OutStream;
 
 use crate::error::{Error, ErrorKind, Stage};
 
-/// The program itself, as the build script made it; empty where there is none.
-pub(crate) static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
+/// The program itself, for one kind of machine, as the build script made it.
+pub(crate) struct Program {
+    /// The engines' word for the kind of machine.
+    pub(crate) architecture: &'static str,
+    /// Empty where there is none.
+    pub(crate) image: &'static [u8],
+    /// Why there is none, if so.
+    missing: &'static str,
+}
 
-/// Why there is none, if so.
-pub(crate) const MISSING: &str = env!("POOLYARD_GUEST_AGENT_MISSING");
+static PROGRAMS: [Program; 2] = [
+    Program {
+        architecture: "amd64",
+        image: include_bytes!(concat!(env!("OUT_DIR"), "/agent-x86_64")),
+        missing: env!("POOLYARD_GUEST_AGENT_MISSING_X86_64"),
+    },
+    Program {
+        architecture: "arm64",
+        image: include_bytes!(concat!(env!("OUT_DIR"), "/agent-aarch64")),
+        missing: env!("POOLYARD_GUEST_AGENT_MISSING_AARCH64"),
+    },
+];
+
+/// The program for containers of this image.
+pub(crate) fn program(os: &str, architecture: &str) -> Result<&'static Program, Error> {
+    let ours = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    // An imported image may say nothing.
+    let wanted = if architecture.is_empty() { ours } else { architecture };
+    let found = PROGRAMS.iter().find(|program| os == "linux" && program.architecture == wanted);
+    let missing = match found {
+        Some(program) if !program.image.is_empty() => return Ok(program),
+        Some(program) => program.missing,
+        None => "there is none",
+    };
+    let message = format!(
+        "the image is for {os}/{wanted}, for which this build carries no agent: {missing}; or use \
+         without_agent(), where commands go through the engine"
+    );
+    Err(Error::new(Stage::Agent, ErrorKind::Unsupported, message))
+}
 
 /// What to start.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +76,8 @@ pub(crate) struct Spawn {
     pub(crate) env: Vec<Vec<u8>>,
     /// Resource, in the kernel's numbers, and its soft and hard value.
     pub(crate) limits: Vec<(u32, u64)>,
+    /// Of its terminal, if the flags ask for one.
+    pub(crate) size: (u16, u16),
 }
 
 impl Spawn {
@@ -52,8 +93,14 @@ impl Spawn {
         wire::put_list(&mut out, self.env.iter().map(Vec::as_slice));
         let limits: Vec<Vec<u8>> = self.limits.iter().map(limit).collect();
         wire::put_list(&mut out, limits.iter().map(Vec::as_slice));
+        out.extend_from_slice(&size(self.size));
         out
     }
+}
+
+/// Rows and columns, as the protocol has them.
+fn size((rows, columns): (u16, u16)) -> [u8; 4] {
+    (u32::from(rows) << 16 | u32::from(columns)).to_le_bytes()
 }
 
 fn limit((resource, value): &(u32, u64)) -> Vec<u8> {
@@ -176,4 +223,30 @@ impl Link {
 fn file_error(path: &[u8], errno: i32) -> Error {
     let message = format!("{} cannot be read or written", String::from_utf8_lossy(path));
     Error::new(Stage::Files, ErrorKind::File(errno), message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kind of machine that the head of a program names.
+    fn machine(program: &Program) -> u16 {
+        assert_eq!(program.image[..4], *b"\x7fELF");
+        u16::from_le_bytes([program.image[18], program.image[19]])
+    }
+
+    #[test]
+    fn a_container_gets_the_agent_of_its_architecture_or_a_word_why_not() {
+        for (architecture, number) in [("amd64", 62), ("arm64", 183)] {
+            match program("linux", architecture) {
+                Ok(program) => assert_eq!(machine(program), number),
+                Err(e) => assert!(e.to_string().contains("rustup target add"), "{e}"),
+            }
+        }
+        assert!(program("linux", "").is_ok(), "our own");
+        for (os, architecture) in [("linux", "s390x"), ("windows", "amd64")] {
+            let error = program(os, architecture).map(|p| p.architecture).unwrap_err();
+            assert!(error.to_string().contains("without_agent"), "{error}");
+        }
+    }
 }

@@ -298,6 +298,11 @@ impl Killer {
         self.link.send(wire::KILL, signal, self.id, &[]);
     }
 
+    /// Tells a program's terminal its size, and the program that it changed.
+    pub(crate) fn resize(&self, rows: u16, columns: u16) {
+        self.link.send(wire::RESIZE, 0, self.id, &super::size((rows, columns)));
+    }
+
     /// Kills the program itself, and leaves it to its end to end the tree.
     pub(crate) fn signal_root(&self) {
         self.link.send(wire::KILL, wire::KILL_ROOT, self.id, &[]);

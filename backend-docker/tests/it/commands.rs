@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use poolyard_exec::{Command, Exec, Limit, Limits, Verdict};
+use poolyard_docker::Container;
+use poolyard_exec::{Command, ErrorKind, Exec, Limit, Limits, OutputReader, TtySize, Verdict};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::engine::{host, manager, pool_of, sandbox};
 
@@ -31,6 +33,108 @@ async fn a_command_over_its_time_ends_with_its_whole_tree() {
     assert_eq!(left.stdout.text(), "0\n");
 }
 
+/// Reads what a program wrote, until `wanted` is there.
+async fn until_written(stdout: &mut OutputReader, wanted: &str) -> String {
+    let mut text = String::new();
+    let mut piece = [0; 1024];
+    while !text.contains(wanted) {
+        let read = tokio::time::timeout(Duration::from_secs(30), stdout.read(&mut piece)).await;
+        let n = read.unwrap_or_else(|_| panic!("no {wanted:?} within 30 s: {text:?}")).unwrap();
+        assert_ne!(n, 0, "the end before {wanted:?}: {text:?}");
+        text.push_str(&String::from_utf8_lossy(&piece[..n]));
+    }
+    text
+}
+
+/// What somebody sees who works with a shell at a terminal, in any container.
+async fn talk_to_a_shell(container: &Container) {
+    let shell = Command::new("/bin/sh").inherit_env().env("PS1", "ready>").stdin_piped().tty(33, 99);
+    let mut process = container.spawn(&shell).await.unwrap();
+    let (mut keys, mut screen) = (process.take_stdin().unwrap(), process.take_stdout().unwrap());
+    until_written(&mut screen, "ready>").await;
+    keys.write_all(b"[ -t 0 ] && [ -t 1 ] && [ -t 2 ] && stty size </dev/tty\n").await.unwrap();
+    until_written(&mut screen, "\n33 99\r\n").await;
+    // What is typed goes to the program in front, and the key for it interrupts it.
+    keys.write_all(b"echo up; cat\n").await.unwrap();
+    until_written(&mut screen, "\nup\r\n").await;
+    keys.write_all(b"hello\n").await.unwrap();
+    until_written(&mut screen, "hello\r\nhello\r\n").await;
+    keys.write_all(b"\x03").await.unwrap();
+    until_written(&mut screen, "ready>").await;
+    keys.write_all(b"exit 5\n").await.unwrap();
+    let outcome = process.wait().await.unwrap();
+    assert_eq!(outcome.verdict, Verdict::Exited { code: 5 });
+    assert!(outcome.stderr.bytes.is_empty(), "{outcome:?}");
+}
+
+/// A terminal of another size: the program in it is told, and sees it.
+async fn change_a_size(container: &Container) {
+    let script = "trap 'stty size; exit 6' WINCH; echo set; while :; do read line; done";
+    let command = Command::shell(script).inherit_env().stdin_piped().tty(33, 99);
+    let mut process = container.spawn(&command).await.unwrap();
+    let mut screen = process.take_stdout().unwrap();
+    until_written(&mut screen, "set\r\n").await;
+    process.resize(TtySize { rows: 7, columns: 61 }).await.unwrap();
+    until_written(&mut screen, "7 61\r\n").await;
+    assert_eq!(process.wait().await.unwrap().verdict, Verdict::Exited { code: 6 });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_can_work_at_a_terminal_in_a_container() {
+    let Some(manager) = manager() else { return };
+    let pool = pool_of(&manager, 1);
+    for spec in [sandbox(), sandbox().user("user")] {
+        let container = pool.acquire(&spec).await.unwrap();
+        talk_to_a_shell(&container).await;
+        change_a_size(&container).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_input_of_a_terminal_ends_wherever_its_line_stands() {
+    let Some(manager) = manager() else { return };
+    let pool = pool_of(&manager, 1);
+    let container = pool.acquire(&sandbox()).await.unwrap();
+    for (input, echoed) in [("", ""), ("two\nlines\n", "lines\r\n"), ("half a line", "half a line")] {
+        let limits = Limits::new().wall_time(Duration::from_secs(30));
+        let cat = Command::new("/bin/cat").stdin_bytes(input).tty(24, 80).limits(limits);
+        let outcome = container.exec(&cat).await.unwrap();
+        assert!(outcome.success() && outcome.stdout.text().ends_with(echoed), "{input:?}: {outcome:?}");
+    }
+    let cat = container.exec(&Command::new("/bin/cat").tty(24, 80)).await.unwrap();
+    assert!(cat.success(), "{cat:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_output_of_a_terminal_arrives_and_its_limits_hold() {
+    let Some(manager) = manager() else { return };
+    let pool = pool_of(&manager, 1);
+    let container = pool.acquire(&sandbox()).await.unwrap();
+    let script = "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done";
+    let numbers = container.exec(&Command::shell(script).env("PATH", "/bin").tty(24, 80)).await.unwrap();
+    let expected: String = (0..20000).map(|n| format!("{n}\r\n")).collect();
+    assert!(numbers.stdout.text() == expected, "{} of {} bytes", numbers.stdout.bytes.len(), expected.len());
+    let much = Command::shell("yes").env("PATH", "/bin").tty(24, 80).limits(Limits::new().output(100_000));
+    let outcome = container.exec(&much).await.unwrap();
+    assert_eq!(outcome.verdict, Verdict::Exceeded(Limit::Output));
+    let short = Limits::new().wall_time(Duration::from_millis(300));
+    let background = Command::shell("sleep 1000 & sleep 1000").env("PATH", "/bin").tty(24, 80).limits(short);
+    let outcome = container.exec(&background).await.unwrap();
+    assert_eq!(outcome.verdict, Verdict::Exceeded(Limit::WallTime));
+    let terminals = container.exec(&Command::shell("ls /dev/pts").env("PATH", "/bin")).await.unwrap();
+    assert_eq!(terminals.stdout.text(), "ptmx\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_size_is_refused_where_there_is_no_terminal() {
+    let Some(manager) = manager() else { return };
+    let pool = pool_of(&manager, 1);
+    let container = pool.acquire(&sandbox()).await.unwrap();
+    let process = container.spawn(&Command::new("/bin/cat").stdin_piped()).await.unwrap();
+    let error = process.resize(TtySize { rows: 1, columns: 1 }).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidCommand { field: "tty" });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn statistics_come_from_the_containers_own_groups() {
     let Some(manager) = manager() else { return };
@@ -48,10 +152,7 @@ async fn statistics_come_from_the_containers_own_groups() {
     assert!(after.memory_peak.is_none_or(|peak| peak >= 19_000_000), "{after:?}");
 }
 
-async fn until_stats(
-    container: &poolyard_docker::Container,
-    wanted: impl Fn(&poolyard_docker::Stats) -> bool,
-) {
+async fn until_stats(container: &Container, wanted: impl Fn(&poolyard_docker::Stats) -> bool) {
     for _ in 0..600 {
         if wanted(&container.stats().await.unwrap()) {
             return;
