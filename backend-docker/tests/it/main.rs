@@ -3,6 +3,7 @@
 
 #![allow(missing_docs)]
 
+mod census;
 mod commands;
 mod engine;
 mod failures;
