@@ -31,10 +31,17 @@
 //!
 //! A container with the agent ends when the connection to this process does: on close, on drop, and
 //! when the process is killed. The engine then removes it with its anonymous volumes. Networks, named
-//! volumes, containers [without an agent](ContainerSpec::without_agent) and those that were created
-//! and never started carry a label with their owner; every manager removes those of dead owners with
+//! volumes, containers [without an agent](ContainerSpec::without_agent) and those that were created and
+//! never started carry a label with their owner; every manager removes those of dead owners with
 //! its first container and once a minute, and [`DockerManager::reap`] at once. Owners on other
 //! machines of one engine are known by a lease of five minutes in their containers' names.
+//!
+//! # Sleep
+//!
+//! With `hibernate_after` set, the pool pauses long idle containers: they use no processor, and keep
+//! their memory. A paused agent does not notice the end of this process, so if that is killed, its
+//! sleeping containers stay until the next manager sweeps them, as above. That is why it is off by
+//! default; leave it off where no later manager can be counted on.
 //!
 //! # Engines
 //!

@@ -124,6 +124,10 @@ fn states(counts: &Counts) -> Vec<(String, usize)> {
         ("creating", counts.creating),
         ("recycling", counts.recycling),
         ("checking", counts.checking),
+        ("hibernating", counts.hibernating),
+        ("hibernated", counts.hibernated),
+        ("waking", counts.waking),
+        ("specialising", counts.specialising),
         ("destroying", counts.destroying),
         ("abandoned", counts.abandoned),
     ];
@@ -172,7 +176,7 @@ fn resource<K: Display>(info: &ResourceInfo<K>, since: Duration) -> ResourcePict
 fn rank(state: ResourceState) -> u8 {
     match state {
         ResourceState::Leased => 0,
-        ResourceState::Idle => 2,
+        ResourceState::Idle | ResourceState::Hibernated => 2,
         _ => 1,
     }
 }
@@ -184,6 +188,10 @@ fn word(state: ResourceState) -> &'static str {
         ResourceState::Leased => "leased",
         ResourceState::Recycling => "recycling",
         ResourceState::Checking => "checking",
+        ResourceState::Hibernating => "hibernating",
+        ResourceState::Hibernated => "hibernated",
+        ResourceState::Waking => "waking",
+        ResourceState::Specialising => "specialising",
         ResourceState::Destroying => "destroying",
         _ => "other",
     }

@@ -65,7 +65,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
 
     /// Looks again a few times before the caller queues: where leases are short and their holders run on
     /// other cores, a resource is back sooner than a queue can be joined. As long as somebody waits for
-    /// the key, there is nothing to be had, so nobody is passed.
+    /// the key, there is nothing to be had, so nobody is passed but as throughput mode allows.
     #[cold]
     fn look_again(
         self: &Arc<Self>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::adaptive::Adaptive;
-use crate::config::{ConfigError, PoolConfig, ReuseOrder};
+use crate::config::{ConfigError, Fairness, PoolConfig, ReuseOrder};
 use crate::context::GoneSink;
 use crate::hash::RandomState;
 use crate::ledger::Ledger;
@@ -93,6 +93,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
         max_cost: u64;
         /// How many idle resources are kept for each known key. Default: 0.
         min_idle_per_key: usize;
+        /// How many idle resources are kept for each generic key. Default: 1.
+        generic_stock: usize;
         /// How many callers may wait. Default: 10 000.
         max_waiters: usize;
         /// How many creations may run at once. Default: 8.
@@ -110,6 +112,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
         max_abandoned: usize;
         /// How often a return may pass an older waiter of another key. Default: 64.
         max_overtakes: u64;
+        /// Whether a caller that comes along may pass a waiter. Default: [`Fairness::Fifo`].
+        fairness: Fairness;
         /// How long no creation of a key is tried whose creations keep failing, the first time; it
         /// doubles with each failed probe. Default: 1 s.
         breaker_pause: Duration;
@@ -147,6 +151,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Builder<M,
         wait_timeout: Duration;
         /// How long a resource may be idle; `None`: for ever. Default: 10 min.
         idle_timeout: Duration;
+        /// After how long an idle resource is put to sleep, if its manager does that. Default: `None`,
+        /// never.
+        hibernate_after: Duration;
         /// How old a resource may become; `None`: as old as it likes. Default: 1 h.
         max_lifetime: Duration;
         /// How long before its end a resource of a minimum idle is replaced; zero: not at all,

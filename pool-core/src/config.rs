@@ -20,6 +20,21 @@ pub enum ReuseOrder {
     Fifo,
 }
 
+/// Who gets a resource that comes back while callers wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+pub enum Fairness {
+    /// The oldest waiter, whatever comes along until it is awake.
+    #[default]
+    Fifo,
+    /// The oldest waiter, unless a caller comes along before it is awake: that one takes it, and the
+    /// waiter keeps its place. A task that returns a resource and asks for the next goes on without a
+    /// switch of tasks, so more gets done where leases are shorter than a task takes to wake. The cost:
+    /// callers of one key are no longer served in the order of arrival, and a waiter can be passed by
+    /// `max_overtakes` younger ones, which shows in the longest waits.
+    Throughput,
+}
+
 /// Every option of a pool.
 ///
 /// No default waits for ever. [`Builder`](crate::Builder) has a setter of the same name for each
@@ -42,6 +57,7 @@ pub enum ReuseOrder {
 /// | `max_surge` | 0 | the limits are strict |
 /// | `max_abandoned` | 8 | a manager whose destroys hang must not fill the machine |
 /// | `max_overtakes` | 64 | a cheap return may pass an older waiter of another key this often |
+/// | `fairness` | FIFO | who comes first is served first |
 /// | `breaker_after` | 10 | that many failures in a row are no coincidence |
 /// | `breaker_pause` | 1 s | soon enough for what merely restarts |
 /// | `breaker_max_pause` | 30 s | what works again is in use again within an acquire's patience |
@@ -54,6 +70,8 @@ pub enum ReuseOrder {
 /// | `health_check_timeout` | 5 s | a ping over a slow link fits |
 /// | `destroy_timeout` | 10 s | what engines grant a process to end |
 /// | `idle_timeout` | 10 min | beyond the gaps of ordinary traffic |
+/// | `hibernate_after` | never | what sleeps is slower to hand out, and what it depends on may matter: opt in |
+/// | `generic_stock` | 1 | the next new key is served fast; for managers with generic keys |
 /// | `max_lifetime` | 1 h | bounds leaks in what is pooled |
 /// | `lifetime_jitter` | 0.1 | resources made together do not end together |
 /// | `replace_ahead` | as `create_timeout`, at most a tenth of `max_lifetime` | a creation that ends well ends before the old resource |
@@ -116,9 +134,12 @@ pub struct PoolConfig {
     /// How many resources whose destroy hung are given up and no longer counted.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::limit"))]
     pub max_abandoned: usize,
-    /// How many resources may pass an older waiter of another key before room is made for it.
+    /// How many resources may pass an older waiter of another key before room is made for it; in
+    /// throughput mode also how many callers of its own key.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::number"))]
     pub max_overtakes: u64,
+    /// Whether a caller that comes along may pass a waiter of its own key.
+    pub fairness: Fairness,
     /// After so many failed creations of one key in a row, none is tried for `breaker_pause`, then a
     /// single one, and so on for twice as long each time. Meanwhile callers whom no resource of the
     /// key can serve get [`AcquireError::CircuitOpen`](crate::AcquireError::CircuitOpen) at once.
@@ -158,6 +179,19 @@ pub struct PoolConfig {
     /// How long a resource may be idle. `None`: for ever.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_span"))]
     pub idle_timeout: Option<Duration>,
+    /// After how long an idle resource is put to sleep, if its manager implements
+    /// [`hibernate`](crate::Manager::hibernate) and it is part neither of the minimum idle nor of what
+    /// [adaptive sizing](crate::Adaptive) keeps. It is woken when somebody wants it and none is awake,
+    /// and ends after `idle_timeout` all the same. `None`: never.
+    ///
+    /// Read first what sleep means for the manager's resources: what is paused does not notice that its
+    /// owner has died, say.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_span"))]
+    pub hibernate_after: Option<Duration>,
+    /// How many resources of each generic key are kept idle, if the manager names
+    /// [such keys](crate::Manager::generic_key): a minimum idle, counted against all limits, that is
+    /// refilled when no waiter needs the room and evicted last.
+    pub generic_stock: usize,
     /// How old a resource may become. `None`: as old as it likes.
     #[cfg_attr(feature = "serde", serde(with = "crate::serde_words::optional_span"))]
     pub max_lifetime: Option<Duration>,
@@ -214,6 +248,7 @@ impl Default for PoolConfig {
             max_surge: 0,
             max_abandoned: 8,
             max_overtakes: 64,
+            fairness: Fairness::Fifo,
             breaker_after: Some(10),
             breaker_pause: Duration::from_secs(1),
             breaker_max_pause: Duration::from_secs(30),
@@ -226,6 +261,8 @@ impl Default for PoolConfig {
             health_check_timeout: Duration::from_secs(5),
             destroy_timeout: Duration::from_secs(10),
             idle_timeout: Some(Duration::from_secs(10 * MINUTE)),
+            hibernate_after: None,
+            generic_stock: 1,
             max_lifetime: Some(Duration::from_secs(60 * MINUTE)),
             lifetime_jitter: 0.1,
             replace_ahead: None,
@@ -305,6 +342,7 @@ impl PoolConfig {
             ("health_check_timeout", Some(self.health_check_timeout)),
             ("destroy_timeout", Some(self.destroy_timeout)),
             ("idle_timeout", self.idle_timeout),
+            ("hibernate_after", self.hibernate_after),
             ("max_lifetime", self.max_lifetime),
             ("check_interval", self.check_interval),
             ("breaker_pause", Some(self.breaker_pause)),
@@ -513,6 +551,8 @@ mod tests {
         row("breaker_after", &c.breaker_after.unwrap().to_string());
         assert_eq!(c.order, ReuseOrder::Lifo);
         row("order", "LIFO");
+        assert_eq!(c.fairness, Fairness::Fifo);
+        row("fairness", "FIFO");
         let seconds = |d: Duration| format!("{} s", d.as_secs());
         row("wait_timeout", &seconds(c.wait_timeout.unwrap()));
         assert_eq!(c.leak_after, None);
@@ -525,6 +565,9 @@ mod tests {
         row("health_check_timeout", &seconds(c.health_check_timeout));
         row("destroy_timeout", &seconds(c.destroy_timeout));
         row("idle_timeout", &format!("{} min", c.idle_timeout.unwrap().as_secs() / 60));
+        assert_eq!(c.hibernate_after, None);
+        row("hibernate_after", "never");
+        row("generic_stock", &c.generic_stock.to_string());
         row("max_lifetime", &format!("{} h", c.max_lifetime.unwrap().as_secs() / 3600));
         row("lifetime_jitter", &c.lifetime_jitter.to_string());
         assert_eq!(c.replace_ahead, None);

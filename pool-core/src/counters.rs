@@ -42,6 +42,18 @@ pub struct Counters {
     pub checked: u64,
     /// Health checks that failed, timed out or panicked.
     pub check_failures: u64,
+    /// Resources that were put to sleep.
+    pub hibernated: u64,
+    /// Hibernations that failed, timed out or panicked.
+    pub hibernate_failures: u64,
+    /// Resources that were woken.
+    pub woken: u64,
+    /// Wakes that failed, timed out or panicked.
+    pub wake_failures: u64,
+    /// Generic resources that were turned into ones of another key.
+    pub specialised: u64,
+    /// Generic resources that were lost in the attempt.
+    pub specialise_failures: u64,
     /// Calls into the manager that missed their deadline.
     pub timed_out_calls: u64,
     /// Calls into the manager that panicked.
@@ -54,6 +66,8 @@ pub struct Counters {
     pub abandoned: u64,
     /// Leases held for longer than `leak_after`.
     pub leaks: u64,
+    /// Leases that were promised to a waiter and taken by a caller that came along, in throughput mode.
+    pub barged: u64,
     /// Times that a resource passed an older waiter of another key.
     pub overtakes: u64,
 }

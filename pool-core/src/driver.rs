@@ -165,7 +165,7 @@ impl<M: Manager> Inner<M> {
                 self.ledger.destroyed(slot, now);
                 held.map(|held| (held, reason))
             }
-            Job::Recycle | Job::Check => {
+            Job::Recycle | Job::Check | Job::Hibernate | Job::Wake | Job::Specialise => {
                 self.ledger.lost(slot, Reason::Interrupted, true, now);
                 None
             }

@@ -19,6 +19,8 @@ pub enum Phase {
     Recycle,
     /// For a resource that is being checked.
     HealthCheck,
+    /// For a sleeping resource to be woken.
+    Wake,
     /// For a destroy that frees room.
     Destroy,
     /// For [`Pool::resume`](crate::Pool::resume).
@@ -35,6 +37,7 @@ impl Phase {
             Phase::Create => "create",
             Phase::Recycle => "recycle",
             Phase::HealthCheck => "health_check",
+            Phase::Wake => "wake",
             Phase::Destroy => "destroy",
             Phase::Suspended => "suspended",
             Phase::Pressure => "pressure",
@@ -49,6 +52,7 @@ impl fmt::Display for Phase {
             Phase::Create => "a creation",
             Phase::Recycle => "a recycle",
             Phase::HealthCheck => "a health check",
+            Phase::Wake => "a sleeping resource to be woken",
             Phase::Destroy => "a destroy that frees room",
             Phase::Pressure => "the end of pressure, under which nothing is created",
             Phase::Suspended => "the suspended pool to be resumed",
@@ -70,6 +74,14 @@ pub struct Counts {
     pub recycling: usize,
     /// Being checked.
     pub checking: usize,
+    /// Being put to sleep.
+    pub hibernating: usize,
+    /// Idle, and asleep.
+    pub hibernated: usize,
+    /// Being woken.
+    pub waking: usize,
+    /// Generic ones that are being turned into resources of another key.
+    pub specialising: usize,
     /// Being destroyed.
     pub destroying: usize,
     /// Given up: their destroy missed its deadline. Not counted against the limits.
@@ -81,7 +93,9 @@ pub struct Counts {
 impl Counts {
     /// All resources that count against the limits.
     pub fn live(&self) -> usize {
-        self.creating + self.idle + self.leased + self.recycling + self.checking + self.destroying
+        let ready = self.creating + self.specialising + self.idle + self.leased;
+        let asleep = self.hibernating + self.hibernated + self.waking;
+        ready + asleep + self.recycling + self.checking + self.destroying
     }
 }
 

@@ -13,7 +13,6 @@
 //! | error | `poolyard: the policy of a key cannot work` | `error` |
 //! | error | `poolyard: a resource's end panicked` | `reason`, `panic` |
 //! | error | `poolyard: a destroy missed its deadline; its resource is abandoned` | `id`, `reason` |
-//! | error | `poolyard: the policy of a key cannot work` | `error` |
 //! | error | `poolyard: the pressure source panicked` | `panic` |
 //! | warn | `poolyard: creation failed` | `id`, `error`, `took` |
 //! | warn | `poolyard: creations of a key keep failing; none is tried for a while` | `id`, `failures`, `pause` |
@@ -24,6 +23,7 @@
 //! | warn | `poolyard: a job was lost` | `id`, `reason` |
 //! | info | `poolyard: the pressure is over` | `lasted` |
 //! | debug | `poolyard: created` | `id`, `took`, `description` |
+//! | debug | `poolyard: specialised` | `id`, `took`, `description` |
 //! | debug | `poolyard: creation failed, trying again` | `id`, `attempt`, `error`, `pause` |
 //! | debug | `poolyard: destroyed` | `id`, `reason` |
 //! | debug | `poolyard: gone` | `id`, `cause` |
@@ -33,3 +33,5 @@
 //! | trace | `poolyard: acquired` | `id`, `key`, `waited` |
 //! | trace | `poolyard: returned` | `id` |
 //! | trace | `poolyard: recycled` | `id`, `took` |
+//! | trace | `poolyard: hibernated` | `id`, `took` |
+//! | trace | `poolyard: woken` | `id`, `took` |

@@ -3,6 +3,10 @@
 //! A job holds a [`Claim`] on its slot. However the job ends, done, dropped with its runtime or by a
 //! panic, the claim returns the slot to the ledger.
 
+mod sleep;
+mod specialise;
+
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -48,7 +52,12 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Task<M, O,
         let config = Arc::clone(&inner.config);
         let hedge_after = config.hedge_after.unwrap_or_else(|| inner.recycle_times.p95());
         let claim = Claim { shared: Some(Arc::clone(shared)), id, held };
-        let (key, options) = (inner.key(group), inner.key_config(group));
+        let options = inner.key_config(group);
+        // A donor that could not be specialised ends under the key that it still has.
+        let key = match &claim.held {
+            Some(held) if matches!(job, Job::Destroy(_)) => Arc::clone(&held.key),
+            _ => inner.key(group),
+        };
         Task { claim, job, key, cx, config, options, hedge_after }
     }
 }
@@ -61,6 +70,9 @@ pub(crate) async fn run<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 
         Job::Create => task.create().await,
         Job::Recycle => task.recycle().await,
         Job::Check => task.check().await,
+        Job::Hibernate => task.hibernate().await,
+        Job::Wake => task.wake().await,
+        Job::Specialise => task.specialise().await,
         Job::Destroy(reason) => task.destroy(reason).await,
     }
 }
@@ -246,6 +258,11 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
         self.ask("cost", |manager| manager.cost(key).max(1))
     }
 
+    /// What the manager says of a resource, for people.
+    pub(crate) fn description_of(&self, resource: &M::Resource) -> Cow<'static, str> {
+        self.ask("describe", |manager| manager.describe(resource)).unwrap_or_default()
+    }
+
     /// Counts a call that did not come to its own end.
     fn note_call<E>(&self, called: &Called<Result<(), E>>) {
         match called {
@@ -315,7 +332,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Claim<M, O
     ) {
         let shared = self.shared();
         let took = now() - start;
-        let description = shared.ask("describe", |manager| manager.describe(&resource)).unwrap_or_default();
+        let description = shared.description_of(&resource);
         self.held = Some(new_held(self.id, key, resource));
         tracing::debug!(id = %self.id, ?took, %description, "poolyard: created");
         _ = contained(|| shared.observer.created(self.id, took));
@@ -330,7 +347,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Claim<M, O
                 held.meta.generation = generation;
                 inner.park(slot, held);
             }
-            inner.note(slot).description = (!description.is_empty()).then(|| Arc::from(&*description));
+            inner.describe(slot, &description);
             if gone {
                 let cause = inner.note(slot).gone_cause.as_deref().unwrap_or_default().to_owned();
                 let failure = CreateFailure::Gone(cause);

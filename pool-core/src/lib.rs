@@ -94,7 +94,7 @@ mod watch;
 pub use acquire::Acquire;
 pub use adaptive::Adaptive;
 pub use builder::Builder;
-pub use config::{ConfigError, PoolConfig, ReuseOrder, UNLIMITED};
+pub use config::{ConfigError, Fairness, PoolConfig, ReuseOrder, UNLIMITED};
 pub use context::{Context, Gone, GoneSink};
 pub use counters::Counters;
 pub use erased::{DynManager, ErasedError, ErasedManager};

@@ -207,7 +207,8 @@ pub trait Manager: Send + Sync + 'static {
         None
     }
 
-    /// Describes a new resource for people (a process id, a container name), once, after creation.
+    /// Describes a resource for people (a process id, a container name), once after it was created or
+    /// [specialised](Manager::specialise).
     ///
     /// # Default
     ///
@@ -216,8 +217,19 @@ pub trait Manager: Send + Sync + 'static {
         Cow::Borrowed("")
     }
 
-    /// Puts a long idle resource to sleep (pauses a container, say) to make it cheaper to keep.
-    /// An error destroys it. Runs under `recycle_timeout`.
+    /// Puts a resource to sleep that was idle for `hibernate_after`, if that is set (pauses a container,
+    /// say), to make it cheaper to keep. An error destroys it. Runs on the driver, off every caller's path.
+    ///
+    /// # Contract
+    ///
+    /// 1. [`wake`](Manager::wake) brings it back as it was. Law:
+    ///    `a_hibernated_resource_wakes_as_it_was`.
+    /// 2. [`destroy`](Manager::destroy) works on a sleeping resource, and after a dropped future. Law:
+    ///    `destroy_works_on_hibernated_resources`.
+    ///
+    /// # Deadline
+    ///
+    /// `recycle_timeout`.
     ///
     /// # Default
     ///
@@ -231,8 +243,16 @@ pub trait Manager: Send + Sync + 'static {
         Nothing::<Result<(), Self::Error>>::new()
     }
 
-    /// Wakes a resource that [`hibernate`](Manager::hibernate) put to sleep. An error destroys it.
-    /// Runs under `recycle_timeout`.
+    /// Wakes a resource that [`hibernate`](Manager::hibernate) put to sleep, because somebody waits for
+    /// it. An error destroys it; the caller goes on waiting, for another one.
+    ///
+    /// # Contract
+    ///
+    /// It fails if the resource does not work any more: no health check follows.
+    ///
+    /// # Deadline
+    ///
+    /// `recycle_timeout`.
     ///
     /// # Default
     ///
@@ -246,7 +266,9 @@ pub trait Manager: Send + Sync + 'static {
         Nothing::<Result<(), Self::Error>>::new()
     }
 
-    /// Names the key whose resources can be [specialised](Manager::specialise) for `key`.
+    /// Names the key whose resources can be [specialised](Manager::specialise) for `key`. The pool keeps
+    /// `generic_stock` of them idle as soon as it knows a key that names it. Constant for a key; asked
+    /// when the key comes to be known, and not again while the pool knows it.
     ///
     /// # Default
     ///
@@ -255,8 +277,20 @@ pub trait Manager: Send + Sync + 'static {
         None
     }
 
-    /// Turns a resource of the generic key `from` into one of `to`. An error counts as a failed
-    /// creation, and the donor is destroyed. Runs under `create_timeout`.
+    /// Turns a resource of the generic key `from` into one of `to`, where that is faster than a
+    /// creation. It takes the place of a creation for a waiter, also in the limits. An error destroys the
+    /// resource, still under its generic key, and a creation from nothing follows; it is nobody's error.
+    ///
+    /// # Contract
+    ///
+    /// 1. The result is as if it had been created for `to`: from now on that key's limits, policy,
+    ///    [`describe`](Manager::describe) and `invalidate` apply. Law: `specialise_gives_a_healthy_resource`.
+    /// 2. It fails if the resource does not work any more: no health check comes before or after.
+    /// 3. After a failure or a dropped future, [`destroy`](Manager::destroy) still works.
+    ///
+    /// # Deadline
+    ///
+    /// `create_timeout`.
     ///
     /// # Default
     ///

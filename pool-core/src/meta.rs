@@ -78,6 +78,12 @@ pub enum Reason {
     RecycleFailed,
     /// A health check failed.
     Unhealthy,
+    /// It could not be put to sleep.
+    HibernateFailed,
+    /// It could not be woken.
+    WakeFailed,
+    /// It could not be turned into a resource of another key.
+    SpecialiseFailed,
     /// A call into the manager missed its deadline.
     TimedOut,
     /// A call into the manager panicked.
@@ -115,10 +121,13 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Reason; 19] = [
+    pub const ALL: [Reason; 22] = [
         Reason::Broken,
         Reason::RecycleFailed,
         Reason::Unhealthy,
+        Reason::HibernateFailed,
+        Reason::WakeFailed,
+        Reason::SpecialiseFailed,
         Reason::TimedOut,
         Reason::Panicked,
         Reason::Interrupted,
@@ -143,6 +152,9 @@ impl Reason {
             Reason::Broken => "broken",
             Reason::RecycleFailed => "recycle_failed",
             Reason::Unhealthy => "unhealthy",
+            Reason::HibernateFailed => "hibernate_failed",
+            Reason::WakeFailed => "wake_failed",
+            Reason::SpecialiseFailed => "specialise_failed",
             Reason::TimedOut => "timed_out",
             Reason::Panicked => "panicked",
             Reason::Interrupted => "interrupted",

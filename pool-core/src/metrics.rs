@@ -19,6 +19,9 @@ use crate::observer::Observer;
 /// | `poolyard_circuits_opened_total` | counter | |
 /// | `poolyard_recycle_seconds` | histogram | `result` |
 /// | `poolyard_health_check_seconds` | histogram | `result` |
+/// | `poolyard_hibernate_seconds` | histogram | `result` |
+/// | `poolyard_wake_seconds` | histogram | `result` |
+/// | `poolyard_specialise_seconds` | histogram | `result` |
 /// | `poolyard_destroy_seconds` | histogram | `reason` |
 /// | `poolyard_abandoned_total` | counter | `reason` |
 /// | `poolyard_leaked_total` | counter | |
@@ -76,6 +79,18 @@ impl Observer for MetricsObserver {
         self.time("poolyard_health_check_seconds", "result", result(failed), took);
     }
 
+    fn hibernated(&self, _: ResourceId, failed: Option<Reason>, took: Duration) {
+        self.time("poolyard_hibernate_seconds", "result", result(failed), took);
+    }
+
+    fn woken(&self, _: ResourceId, failed: Option<Reason>, took: Duration) {
+        self.time("poolyard_wake_seconds", "result", result(failed), took);
+    }
+
+    fn specialised(&self, _: ResourceId, failed: Option<Reason>, took: Duration) {
+        self.time("poolyard_specialise_seconds", "result", result(failed), took);
+    }
+
     fn destroyed(&self, _: ResourceId, reason: Reason, took: Duration) {
         self.time("poolyard_destroy_seconds", "reason", reason.as_str(), took);
     }
@@ -112,6 +127,10 @@ impl crate::Snapshot {
             ("leased", counts.leased),
             ("recycling", counts.recycling),
             ("checking", counts.checking),
+            ("hibernating", counts.hibernating),
+            ("hibernated", counts.hibernated),
+            ("waking", counts.waking),
+            ("specialising", counts.specialising),
             ("destroying", counts.destroying),
             ("abandoned", counts.abandoned),
         ];

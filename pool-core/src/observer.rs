@@ -25,6 +25,13 @@ pub trait Observer: Send + Sync + 'static {
     fn recycled(&self, _id: ResourceId, _failed: Option<Reason>, _took: Duration) {}
     /// A health check ended; `failed` says why the resource is destroyed, if it is.
     fn checked(&self, _id: ResourceId, _failed: Option<Reason>, _took: Duration) {}
+    /// A hibernation ended; `failed` says why the resource is destroyed, if it is.
+    fn hibernated(&self, _id: ResourceId, _failed: Option<Reason>, _took: Duration) {}
+    /// A wake ended; `failed` says why the resource is destroyed, if it is.
+    fn woken(&self, _id: ResourceId, _failed: Option<Reason>, _took: Duration) {}
+    /// A generic resource was turned into one of another key; `failed` says why it is destroyed
+    /// instead, if it is.
+    fn specialised(&self, _id: ResourceId, _failed: Option<Reason>, _took: Duration) {}
     /// A resource was destroyed.
     fn destroyed(&self, _id: ResourceId, _reason: Reason, _took: Duration) {}
     /// A destroy missed its deadline.

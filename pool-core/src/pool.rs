@@ -163,7 +163,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
             Ok(newcomer) => newcomer,
             Err(unusable) => return Err(InsertError { resource, kind: unusable.into() }),
         };
-        let description = shared.ask("describe", |manager| manager.describe(&resource)).unwrap_or_default();
+        let description = shared.description_of(&resource);
         // Stays out here until it is parked, so that nothing drops it under the lock.
         let mut held =
             Some(crate::job::new_held::<M>(ResourceId::standalone(0), Arc::clone(&newcomer.key), resource));
@@ -182,7 +182,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
                 held.meta.generation = generation;
                 inner.park(slot, held);
             }
-            inner.note(slot).description = (!description.is_empty()).then(|| Arc::from(&*description));
+            inner.describe(slot, &description);
             Ok(id)
         });
         inserted.map_err(|kind| {
@@ -198,8 +198,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
     }
 
     /// Makes sure that `wanted` resources of `key` are idle, within the limits and as many at a time
-    /// as `max_creating` allows. Resources that have expired are destroyed first. Evicts nothing, and
-    /// waits for waiters to be served first.
+    /// as `max_creating` allows. Resources that have expired are destroyed first; those that sleep are
+    /// woken, and count as idle already. Evicts nothing, and waits for waiters to be served first.
     ///
     /// # Cancel safety
     ///
@@ -330,7 +330,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
 
     /// Shows every idle resource to `keep` and destroys those that it does not keep. Runs on the
     /// calling thread, one resource at a time; each is out of the pool only while it is looked at. A
-    /// look is no use: it keeps its place among the idle. Returns how many went.
+    /// look is no use: it keeps its place among the idle. Those that sleep are passed over. Returns how
+    /// many went.
     ///
     /// A panic in `keep` destroys the resource that it was looking at, and goes on to the caller.
     #[track_caller]
@@ -367,8 +368,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
         }
     }
 
-    /// Destroys idle resources now, least recently used first, and reports what went. What a minimum
-    /// idle keeps stays, because it would be made again at once. O(idle resources).
+    /// Destroys idle resources now, those that sleep first, then least recently used first, and reports
+    /// what went. What a minimum idle keeps stays, because it would be made again at once. O(idle
+    /// resources).
     #[track_caller]
     pub fn shed(&self, amount: Shed) -> ShedReport<M::Key> {
         let now = self.own().clock.fine();

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::call::contained;
 use crate::snapshot::ResourceInfo;
 
-/// How much goes, least recently used first. Only what is idle can go.
+/// How much goes: what sleeps first, then what is awake, each least recently used first. Only what is
+/// idle can go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Shed {
@@ -38,7 +39,7 @@ impl Shed {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ShedReport<K> {
-    /// The resources as they were, least recently used first. They are destroyed in the background.
+    /// The resources as they were, in the order of [`Shed`]. They are destroyed in the background.
     pub resources: Vec<ResourceInfo<K>>,
     /// What they cost together.
     pub cost: u64,
@@ -55,8 +56,8 @@ pub struct Pressed {
 
 /// Says whether something is short that resources hold, such as memory.
 ///
-/// As long as it says so, idle resources go, least recently used first, and no creation starts: who
-/// waits is served by what is returned, or times out with
+/// As long as it says so, idle resources go, in the order of [`Shed`], and no creation starts, nor is
+/// a generic resource specialised: who waits is served by what is returned or woken, or times out with
 /// [`Phase::Pressure`](crate::Phase::Pressure); [`warm`](crate::Pool::warm) fails at once with
 /// [`CreateFailure::Pressure`](crate::CreateFailure::Pressure). The
 /// [snapshot](crate::Snapshot::pressure) has the cause.

@@ -90,7 +90,7 @@ pub(crate) type Keep = Arc<dyn Any + Send + Sync>;
 
 pub(crate) struct GroupShell<K> {
     pub(crate) key: Arc<K>,
-    hash: u64,
+    pub(crate) hash: u64,
     pub(crate) last_error: Option<Arc<str>>,
     /// Options of its own.
     pub(crate) policy: Option<Arc<KeyPolicy>>,
@@ -233,6 +233,7 @@ impl<M: Manager> Inner<M> {
         if let Some(group) = self.find_group(hash, &newcomer.key) {
             return group;
         }
+        let generic = newcomer.generic.as_ref().map(|generic| self.find_or_add_group(generic));
         let policy = newcomer.policy.clone();
         let rules = match &policy {
             Some(policy) => self.ledger.rules().for_key(&policy.resolve(&self.config)),
@@ -247,6 +248,9 @@ impl<M: Manager> Inner<M> {
             Some(GroupShell { key: Arc::clone(&newcomer.key), hash, last_error: None, policy });
         let groups = &self.groups;
         self.table.insert_unique(hash, group, |&other| groups[other as usize].as_ref().map_or(0, |g| g.hash));
+        if let Some(generic) = generic {
+            self.ledger.set_generic(group, generic);
+        }
         group
     }
 
@@ -299,6 +303,11 @@ impl<M: Manager> Inner<M> {
             self.notes.resize_with(index + 1, SlotNote::default);
         }
         &mut self.notes[index]
+    }
+
+    /// Keeps what the manager says of a resource, for people.
+    pub(crate) fn describe(&mut self, slot: u32, description: &str) {
+        self.note(slot).description = (!description.is_empty()).then(|| Arc::from(description));
     }
 
     pub(crate) fn seat(&mut self, waiter: u32) -> &mut Seat<M::Error> {
@@ -441,9 +450,13 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
     /// Whether the manager's health check does anything.
     const CHECKS: bool = !crate::nothing::is_nothing4(&M::health_check);
 
+    /// Whether a hibernation does anything.
+    const SLEEPS: bool = !crate::nothing::is_nothing4(&M::hibernate);
+
     /// What `config` means for this manager.
     pub(crate) fn rules(config: &PoolConfig, check_always: bool) -> Rules {
         let rules = Rules::new(config, Self::CHECKS);
+        let rules = if Self::SLEEPS { rules } else { rules.always_awake() };
         if check_always { rules.checking_always() } else { rules }
     }
 

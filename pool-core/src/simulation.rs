@@ -115,7 +115,7 @@ const DESTROY: u8 = 3;
 
 impl<'a> Simulation<'a> {
     fn new(config: &'a PoolConfig, trace: &'a Trace, step: Duration) -> Self {
-        let rules = Rules::new(config, false);
+        let rules = Rules::new(config, false).always_awake();
         let mut simulation = Simulation {
             config,
             trace,
@@ -262,6 +262,9 @@ impl<'a> Simulation<'a> {
             Job::Recycle => (RECYCLE, self.trace.recycle),
             Job::Check => (CHECK, Duration::ZERO),
             Job::Destroy(_) => (DESTROY, self.trace.destroy),
+            Job::Hibernate | Job::Wake | Job::Specialise => {
+                unreachable!("nothing sleeps here, and no key has a generic one")
+            }
         };
         self.replay.creations += u64::from(job == CREATE);
         self.plan_in(takes, Event::Done(order.id, job));

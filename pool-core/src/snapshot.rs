@@ -52,6 +52,14 @@ pub enum ResourceState {
     Recycling,
     /// Being checked, or queued for it.
     Checking,
+    /// Being put to sleep, or queued for it.
+    Hibernating,
+    /// Idle, and asleep.
+    Hibernated,
+    /// Being woken, or queued for it.
+    Waking,
+    /// A generic resource that is being turned into one of its new key.
+    Specialising,
     /// Being destroyed, or queued for it.
     Destroying,
 }
@@ -182,13 +190,17 @@ impl<M: Manager> Inner<M> {
                 State::Granted | State::Leased => ResourceState::Leased,
                 State::Recycling => ResourceState::Recycling,
                 State::Checking(_) => ResourceState::Checking,
+                State::Hibernating => ResourceState::Hibernating,
+                State::Asleep => ResourceState::Hibernated,
+                State::Waking => ResourceState::Waking,
+                State::Specialising => ResourceState::Specialising,
                 State::Destroying(_) => ResourceState::Destroying,
             },
             age: match slot.state {
                 State::Creating => Duration::ZERO,
                 _ => now.since(slot.created),
             },
-            idle_for: (slot.state == State::Idle).then(|| now.since(slot.idle_since)),
+            idle_for: slot.state.is_resting().then(|| now.since(slot.idle_since)),
             leased_for: leased.then(|| now.since(slot.leased_since)),
             leased_at: slot.leased_at.filter(|_| leased),
             uses: slot.uses,
@@ -220,7 +232,19 @@ impl<M: Manager> Inner<M> {
 
 /// Public counts from the ledger's, which are by kind of state.
 pub(crate) fn counts_of(counts: &[u32; State::KINDS], waiters: usize) -> Counts {
-    let [creating, idle, granted, leased, recycling, checking, destroying] = counts.map(|n| n as usize);
-    let leased = granted + leased;
-    Counts { creating, idle, leased, recycling, checking, destroying, abandoned: 0, waiters }
+    let at = |state: State| counts[state.kind()] as usize;
+    Counts {
+        creating: at(State::Creating),
+        idle: at(State::Idle),
+        leased: at(State::Granted) + at(State::Leased),
+        recycling: at(State::Recycling),
+        checking: counts[State::CHECKING] as usize,
+        hibernating: at(State::Hibernating),
+        hibernated: at(State::Asleep),
+        waking: at(State::Waking),
+        specialising: at(State::Specialising),
+        destroying: counts[State::DESTROYING] as usize,
+        abandoned: 0,
+        waiters,
+    }
 }

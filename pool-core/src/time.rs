@@ -59,6 +59,7 @@ pub(crate) struct Span(u64);
 
 impl Span {
     pub(crate) const ZERO: Span = Span(0);
+    pub(crate) const NEVER: Span = Span(u64::MAX);
 
     /// `None` is a span that never passes.
     pub(crate) fn new(span: Option<Duration>) -> Span {

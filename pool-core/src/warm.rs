@@ -11,7 +11,7 @@ use crate::error::CreateFailure;
 pub struct WarmReport<E> {
     /// How many resources were made.
     pub inserted: usize,
-    /// How many were idle already.
+    /// How many were idle already, awake or asleep.
     pub already_there: usize,
     /// Why the others could not be made, one entry each.
     pub failures: Vec<CreateFailure<E>>,

@@ -10,6 +10,7 @@ mod hang;
 mod isolation;
 mod pool;
 mod recycle;
+mod sleep;
 
 pub use create::{create_gives_a_healthy_resource, dropping_create_leaves_nothing};
 pub use destroy::{destroy_leaves_nothing, destroy_works_on_broken_resources};
@@ -20,4 +21,8 @@ pub use pool::{PoolOp, PoolPlan, a_pool_over_it_keeps_its_promises, pool_plans};
 pub use recycle::{
     a_dead_resource_is_noticed, dropping_recycle_leaves_it_destroyable, recycle_is_repeatable,
     recycle_removes_every_trace,
+};
+pub use sleep::{
+    a_hibernated_resource_wakes_as_it_was, destroy_works_on_hibernated_resources,
+    specialise_gives_a_healthy_resource,
 };

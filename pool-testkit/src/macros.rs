@@ -41,6 +41,9 @@ macro_rules! conformance {
                 destroy_works_on_broken_resources
                 dropping_create_leaves_nothing
                 dropping_recycle_leaves_it_destroyable
+                a_hibernated_resource_wakes_as_it_was
+                destroy_works_on_hibernated_resources
+                specialise_gives_a_healthy_resource
                 keys_are_kept_apart
                 resources_do_not_see_each_other
                 no_call_hangs

@@ -176,6 +176,15 @@ impl<H: Harness> Trial<H> {
         self.in_time("recycle", call).await.map_err(|error| chain(&error))
     }
 
+    /// Puts a resource to sleep that nothing is wrong with.
+    pub async fn hibernate_well(&self, manager: &H::Manager, subject: &mut Subject<H>) {
+        let cx = self.context(subject.id);
+        let call = manager.hibernate(&subject.key, &mut subject.resource, &cx);
+        if let Err(error) = self.in_time("hibernate", call).await {
+            self.broken(format_args!("hibernate failed: {}", chain(&error)));
+        }
+    }
+
     /// Recycles a resource that nothing is wrong with.
     pub async fn recycle_well(&self, manager: &H::Manager, subject: &mut Subject<H>) {
         if let Err(error) = self.recycle(manager, subject).await {

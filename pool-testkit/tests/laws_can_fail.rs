@@ -103,6 +103,13 @@ breaks!(a_file_left_by_the_manager:
 breaks!(a_resource_that_does_not_end_without_its_manager:
     OrphansAreNotCleaned breaks dropping_the_manager_leaves_nothing, which says "outlived its manager");
 
+breaks!(a_sleeper_that_stays_asleep:
+    NeverWakes breaks a_hibernated_resource_wakes_as_it_was, which says "was woken does not do its job");
+breaks!(a_sleeper_left_by_destroy:
+    DestroyGivesUpOnSleepers breaks destroy_works_on_hibernated_resources, which says "1 resources live");
+breaks!(a_generic_resource_that_stays_generic:
+    SpecialiseForgetsTheKey breaks specialise_gives_a_healthy_resource, which says "not do the job of its key");
+
 breaks!(a_mark_that_reaches_the_next_user_of_a_pool:
     RecycleForgetsOddMarks breaks a_pool_over_it_keeps_its_promises, which says "bears the mark of an earlier user");
 breaks!(a_dead_resource_that_reaches_a_user_of_a_pool:

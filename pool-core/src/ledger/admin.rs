@@ -16,10 +16,14 @@ impl Ledger {
             group.rules = own(index as u32).map_or(rules.key, |config| rules.for_key(&config));
         }
         self.rules = rules;
+        self.restock();
         self.resized = true;
         self.shrink();
         let groups: Vec<u32> = self.groups.iter().map(|(index, _)| index as u32).collect();
         for group in groups {
+            if !self.groups.contains(group as usize) {
+                continue;
+            }
             self.shrink_group(group);
             if self.rules.breaker_after.is_none() {
                 self.forgive(group);
@@ -37,7 +41,7 @@ impl Ledger {
         loop {
             let over = self.serving() > self.serving_limit()
                 || self.totals.cost_serving > self.rules.max_cost
-                || self.totals.counts[State::Idle.kind()] > self.rules.max_idle;
+                || self.resting() > self.rules.max_idle;
             match self.oldest_idle() {
                 NIL => return,
                 oldest if over => self.destroy(oldest, Reason::Shrunk),
@@ -49,9 +53,9 @@ impl Ledger {
     fn shrink_group(&mut self, group: u32) {
         loop {
             let record = &self.groups[group as usize];
-            let over = record.serving() > self.serving_limit_of(record)
-                || record.idle_count() > record.rules.max_idle;
-            match self.oldest_idle_of(record.idle.head) {
+            let over =
+                record.serving() > self.serving_limit_of(record) || record.resting() > record.rules.max_idle;
+            match self.oldest_idle_of(group) {
                 NIL => return,
                 oldest if over => self.destroy(oldest, Reason::Shrunk),
                 _ => return,
@@ -87,7 +91,7 @@ impl Ledger {
             let slot = self.slot(index);
             slot.doom.get_or_insert(reason);
             let (state, running, group) = (slot.state, slot.running, slot.group);
-            if matches!(state, State::Recycling | State::Checking(_)) && !running {
+            if state.is_cleaning() && !running {
                 self.destroy(index, reason);
             } else {
                 self.hope(index, false);
@@ -96,13 +100,13 @@ impl Ledger {
         }
     }
 
-    /// All idle slots, least recently used first.
+    /// All idle slots, awake or asleep, least recently used first.
     pub(crate) fn idle_ids(&self) -> Vec<ResourceId> {
-        let mut ids = Vec::with_capacity(self.totals.counts[State::Idle.kind()] as usize);
+        let mut ids = Vec::with_capacity(self.resting() as usize);
         let mut index = self.by_age.head;
         while index != NIL {
             let slot = &self.slots[index as usize];
-            if slot.state == State::Idle {
+            if slot.state.is_resting() {
                 ids.push(slot.id);
             }
             index = slot.by_age.next;
@@ -154,7 +158,7 @@ impl Ledger {
         self.gate = Gate::Open;
         let groups: Vec<u32> = self.groups.iter().map(|(index, _)| index as u32).collect();
         for group in groups {
-            self.serve(group, now);
+            self.serve_if_known(group, now);
         }
         self.dirty = true;
         self.dispatch(now);
@@ -191,15 +195,19 @@ impl Ledger {
         self.doom(|_| true, Reason::Closed);
         let groups: Vec<u32> = self.groups.iter().map(|(index, _)| index as u32).collect();
         for group in groups {
-            self.forgive(group);
-            self.refresh(group);
+            // It may have gone with the last key that it was the generic one of.
+            if self.groups.contains(group as usize) {
+                self.forgive(group);
+                self.refresh(group);
+            }
         }
         self.dirty = true;
         self.dispatch(now);
     }
 
-    /// Asks for resources of a group until `wanted` are idle. Expired ones are destroyed first.
-    /// Returns how many are there already; the others are reported by `call`, one by one.
+    /// Asks for resources of a group until `wanted` are idle. Expired ones are destroyed first, sleepers
+    /// are woken, and count as there. Returns how many are there; the others are reported by `call`, one
+    /// by one.
     pub(crate) fn warm(&mut self, group: u32, wanted: u32, call: u64, now: Time) -> u32 {
         for id in self.idle_ids() {
             let slot = &self.slots[id.slot() as usize];
@@ -208,16 +216,18 @@ impl Ledger {
             }
         }
         self.probe_if_due(group, now);
-        let there = self.groups[group as usize].idle_count().min(wanted);
+        let mut there = self.groups[group as usize].idle_count().min(wanted);
+        let may_wake = self.gate == Gate::Open && !self.pressed;
+        while may_wake && there < wanted && self.wake_one(group, now) {
+            there += 1;
+        }
         self.group(group).pins += wanted - there;
         for _ in there..wanted {
             self.warming.push_back((group, call));
         }
         self.dirty = true;
         self.dispatch(now);
-        if self.groups.contains(group as usize) {
-            self.refresh(group);
-        }
+        self.refresh_if_known(group);
         there
     }
 }

@@ -52,9 +52,9 @@ impl Ledger {
         counts[to.kind()] += 1;
         self.totals.counts[from.kind()] -= 1;
         self.totals.counts[to.kind()] += 1;
-        match (from, to) {
-            (State::Idle, _) => self.totals.cost_idle -= slot.cost,
-            (_, State::Idle) => self.totals.cost_idle += slot.cost,
+        match (from.is_resting(), to.is_resting()) {
+            (true, false) => self.totals.cost_idle -= slot.cost,
+            (false, true) => self.totals.cost_idle += slot.cost,
             _ => {}
         }
         if let State::Destroying(_) = to {
@@ -81,21 +81,47 @@ impl Ledger {
 
     #[inline]
     pub(super) fn link(&mut self, index: u32) {
-        let group = self.slots[index as usize].group;
-        self.groups[group as usize].idle.push_back::<BY_KEY, _>(&mut self.slots, index);
+        self.link_to_key(index);
         self.by_age.push_back::<BY_AGE, _>(&mut self.slots, index);
         self.slots[index as usize].linked = true;
     }
 
     #[inline]
     pub(super) fn unlink(&mut self, index: u32) {
-        let slot = &mut self.slots[index as usize];
-        if slot.linked {
-            slot.linked = false;
-            let group = slot.group;
-            self.groups[group as usize].idle.remove::<BY_KEY, _>(&mut self.slots, index);
+        if std::mem::replace(&mut self.slots[index as usize].linked, false) {
+            self.unlink_from_key(index);
             self.by_age.remove::<BY_AGE, _>(&mut self.slots, index);
         }
+    }
+
+    #[inline]
+    pub(super) fn link_to_key(&mut self, index: u32) {
+        let slot = &self.slots[index as usize];
+        let group = &mut self.groups[slot.group as usize];
+        let list = if slot.state == State::Asleep { &mut group.asleep } else { &mut group.idle };
+        list.push_back::<BY_KEY, _>(&mut self.slots, index);
+    }
+
+    #[inline]
+    pub(super) fn unlink_from_key(&mut self, index: u32) {
+        let slot = &self.slots[index as usize];
+        let group = &mut self.groups[slot.group as usize];
+        let list = if slot.state == State::Asleep { &mut group.asleep } else { &mut group.idle };
+        list.remove::<BY_KEY, _>(&mut self.slots, index);
+    }
+
+    /// Notes to which waiter a slot is promised.
+    pub(super) fn promise(&mut self, index: u32, waiter: u32) {
+        let slot = &mut self.slots[index as usize];
+        slot.waiter = waiter;
+        self.groups[slot.group as usize].promised.push_back::<BY_KEY, _>(&mut self.slots, index);
+    }
+
+    /// The promise is kept, or cannot be.
+    pub(super) fn unpromise(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        slot.waiter = NIL;
+        self.groups[slot.group as usize].promised.remove::<BY_KEY, _>(&mut self.slots, index);
     }
 
     /// Sends a slot to its end, from whatever state. Its resource is the driver's to destroy.
@@ -104,7 +130,7 @@ impl Ledger {
         self.hope(index, false);
         self.cancel_timer(index);
         let slot = &self.slots[index as usize];
-        if slot.state == State::Idle && self.rules.sizing.is_some() {
+        if slot.state.is_resting() && self.rules.sizing.is_some() {
             self.note_ended(slot.group, slot.idle_since);
         }
         self.end_retirement(index);
@@ -118,9 +144,9 @@ impl Ledger {
         self.refresh(group);
     }
 
-    /// Queues a slot for the driver's recycling or checking hands.
+    /// Queues a slot for the driver's hands that recycle, check, put to sleep and wake.
     pub(super) fn clean(&mut self, index: u32, state: State) {
-        if state != State::Checking(Check::Periodic) {
+        if !matches!(state, State::Checking(Check::Periodic) | State::Hibernating) {
             self.unlink(index);
         }
         self.set_state(index, state);
@@ -147,6 +173,7 @@ impl Ledger {
             deadline,
             own_deadline,
             passes_before: self.passes,
+            robbed: 0,
             fate: Fate::Waiting,
             location,
             in_group: super::list::Link::UNLINKED,
@@ -327,11 +354,12 @@ impl Ledger {
         let group = &self.groups[index as usize];
         let kept = (group.rules.min_idle > 0 || group.demand.is_some()) && self.gate != Gate::Closed;
         if !kept && group.is_unused() {
-            let refill_after = group.refill_after;
+            let (refill_after, generic) = (group.refill_after, group.generic);
             self.timers.remove(&(refill_after, Timer::Refill(index)));
             self.groups.remove(index as usize);
             self.out.news = true;
             self.out.dead_groups.push(index);
+            self.release_generic(generic);
         }
     }
 
@@ -344,12 +372,13 @@ impl Ledger {
         }
     }
 
-    /// How many creations a group needs to have its minimum idle, and its adaptive target.
+    /// How many creations and wakes a group needs to have its minimum idle, and its adaptive target.
     pub(super) fn lacks(&self, index: u32) -> u32 {
         let group = &self.groups[index as usize];
         let coming = group.hopeful.saturating_sub(group.waiters.len);
         let lacking = group.rules.min_idle.saturating_sub(group.staying_idle() + coming);
-        lacking.max(group.lacks_target(coming)).min(self.room_for_key(group))
+        let room = self.room_for_key(group).saturating_add(group.asleep.len);
+        lacking.max(group.lacks_target(coming)).min(room)
     }
 
     /// How many creations the limits per key, and the breaker, leave room for.

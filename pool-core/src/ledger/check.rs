@@ -34,7 +34,7 @@ impl Ledger {
             counts[slot.state.kind()] += 1;
             cost += slot.cost;
             serving += if matches!(slot.state, State::Destroying(_)) { 0 } else { slot.cost };
-            idle += if slot.state == State::Idle { slot.cost } else { 0 };
+            idle += if slot.state.is_resting() { slot.cost } else { 0 };
         }
         assert_eq!(counts, self.totals.counts, "the totals count every slot once");
         assert_eq!(cost, self.totals.cost, "the cost is that of all slots");
@@ -86,14 +86,14 @@ impl Ledger {
             "serving resources never exceed max_total, but beside retiring ones"
         );
         assert!(self.totals.cost <= rules.max_cost, "the cost of all never exceeds max_cost");
-        assert!(self.totals.counts[State::Idle.kind()] <= rules.max_idle, "max_idle holds");
+        assert!(self.resting() <= rules.max_idle, "max_idle holds");
         assert!(self.totals.abandoned <= rules.max_abandoned, "max_abandoned holds");
         for (_, group) in &self.groups {
             assert!(group.serving() <= self.serving_limit_of(group), "max_per_key holds");
-            assert!(group.idle_count() <= group.rules.max_idle, "max_idle_per_key holds");
+            assert!(group.resting() <= group.rules.max_idle, "max_idle_per_key holds");
             assert!(group.creating() <= rules.max_creating_per_key, "max_creating_per_key holds");
         }
-        assert!(self.totals.counts[State::Creating.kind()] <= rules.max_creating, "max_creating holds");
+        assert!(self.creating() <= rules.max_creating, "max_creating holds");
     }
 
     fn idle_lists_hold_the_idle(&self) {
@@ -106,7 +106,8 @@ impl Ledger {
         assert_eq!(by_age.len(), self.by_age.len as usize, "the list by age knows its length");
         let aged: HashSet<u32> = by_age.iter().copied().collect();
         for (index, slot) in &self.slots {
-            let listed = matches!(slot.state, State::Idle | State::Checking(Check::Periodic));
+            let listed = slot.state.is_resting()
+                || matches!(slot.state, State::Checking(Check::Periodic) | State::Hibernating);
             assert_eq!(slot.linked, listed, "slot {index} {:?} is listed if and only if idle", slot.state);
             assert_eq!(aged.contains(&(index as u32)), listed, "slot {index} is in the list by age");
         }
@@ -121,8 +122,13 @@ impl Ledger {
                 .iter()
                 .copied()
                 .filter(|&index| self.slots[index as usize].group as usize == number)
+                .filter(|&index| self.slots[index as usize].state != State::Asleep)
                 .collect();
             assert_eq!(keyed, expected, "both lists hold group {number} in the same order");
+            let asleep = group.counts[State::Asleep.kind()];
+            assert_eq!(asleep, group.asleep.len, "group {number} knows its sleepers");
+            let promised = group.counts[State::Granted.kind()];
+            assert_eq!(promised, group.promised.len, "group {number} knows what it has promised");
         }
     }
 
@@ -172,13 +178,18 @@ impl Ledger {
 
     fn nobody_waits_while_something_is_idle(&self) {
         for (_, group) in self.groups.iter().filter(|_| self.gate == Gate::Open) {
-            let unserved = group.uncovered_waiters() > 0 && group.idle_count() > 0;
+            let unserved = group.uncovered_waiters() > 0 && group.resting() > 0;
+            let only_creations = group.waiters.len > group.hopeful.saturating_sub(group.creating());
+            assert!(
+                group.asleep.is_empty() || !only_creations,
+                "a sleeper is woken rather than a creation awaited"
+            );
             assert!(!unserved, "no waiter is without hope while its key has an idle resource");
         }
     }
 
     fn nobody_waits_while_there_is_room(&self) {
-        if self.gate != Gate::Open || self.totals.counts[State::Creating.kind()] >= self.rules.max_creating {
+        if self.gate != Gate::Open || self.creating() >= self.rules.max_creating {
             return;
         }
         if self.is_overdue() || self.dirty || self.pressed {
@@ -191,7 +202,7 @@ impl Ledger {
             let idle = self.slots.iter().any(|(_, slot)| {
                 let beside = slot.retiring && self.totals.retiring <= self.rules.max_surge;
                 let spare = self.groups[slot.group as usize].waiters.is_empty();
-                slot.state == State::Idle && spare && !beside
+                slot.state.is_resting() && spare && !beside
             });
             let evictable = idle && dying == 0 && self.rules.max_cost >= 1 << 40;
             assert!(!evictable, "the oldest waiter does not wait while room can be made");
@@ -226,10 +237,8 @@ impl Ledger {
                 }
                 _ => assert_eq!(slot.waiter, NIL, "only a promised slot has a waiter"),
             }
-            let working = matches!(
-                slot.state,
-                State::Creating | State::Recycling | State::Checking(_) | State::Destroying(_)
-            );
+            let working = slot.state.is_cleaning()
+                || matches!(slot.state, State::Creating | State::Specialising | State::Destroying(_));
             assert!(working || !slot.running, "only a slot in the manager's hands is running");
             assert!(!slot.hopeful || working, "only a slot in the making gives hope");
         }
@@ -240,7 +249,7 @@ impl Ledger {
             let set = slot.timer != crate::time::Time::NEVER;
             let stands = self.timers.contains(&(slot.timer, Timer::Slot(index as u32)));
             assert_eq!(set, stands, "slot {index} has the timer it knows of");
-            if slot.state == State::Idle {
+            if slot.state.is_resting() {
                 assert!(slot.timer <= slot.expires, "slot {index} is looked at before it expires");
             }
         }
@@ -275,7 +284,7 @@ impl Ledger {
     fn a_closed_pool_starts_nothing(&self) {
         if self.gate == Gate::Closed {
             assert_eq!(self.waiting, 0, "nobody waits in a closed pool");
-            assert_eq!(self.totals.counts[State::Idle.kind()], 0, "nothing is idle in a closed pool");
+            assert_eq!(self.resting(), 0, "nothing is idle in a closed pool");
             assert!(self.hungry.is_empty() && self.lean.is_empty() && self.warming.is_empty());
         }
     }

@@ -73,8 +73,10 @@ impl Ledger {
         let has = |state: State| group.counts[state.kind()] > 0;
         if self.gate == Gate::Suspended {
             Phase::Suspended
-        } else if has(State::Creating) {
+        } else if has(State::Creating) || has(State::Specialising) {
             Phase::Create
+        } else if has(State::Waking) || has(State::Hibernating) {
+            Phase::Wake
         } else if has(State::Recycling) {
             Phase::Recycle
         } else if has(State::Checking(Check::BeforeHandOut)) {
@@ -83,7 +85,7 @@ impl Ledger {
             Phase::Pressure
         } else if has(State::Destroying(Reason::Closed)) {
             Phase::Destroy
-        } else if self.totals.counts[State::Creating.kind()] >= self.rules.max_creating {
+        } else if self.creating() >= self.rules.max_creating {
             Phase::Create
         } else if self.totals.counts[State::Destroying(Reason::Closed).kind()] > 0 {
             Phase::Destroy
@@ -97,14 +99,20 @@ impl Ledger {
         self.slot(index).timer = Time::NEVER;
         match self.retires_at(index) {
             Time::NEVER => {}
+            _ if self.slots[index as usize].state == State::Asleep => {}
             at if now >= at => self.retire(index),
             at => self.set_timer(index, at),
         }
         let slot = &self.slots[index as usize];
-        if slot.state != State::Idle {
+        if !slot.state.is_resting() || now >= slot.expires && self.expire(index, now) {
             return;
         }
-        if now >= slot.expires && self.expire(index, now) {
+        let slot = &self.slots[index as usize];
+        if slot.state == State::Asleep {
+            let expires = slot.expires;
+            return self.set_timer(index, expires);
+        }
+        if self.put_to_sleep(index, now) {
             return;
         }
         let check_at = self.check_at(index);
@@ -118,27 +126,39 @@ impl Ledger {
     /// of the adaptive target.
     pub(super) fn expire(&mut self, index: u32, now: Time) -> bool {
         let slot = &self.slots[index as usize];
-        let group = &self.groups[slot.group as usize];
         if now >= slot.lifetime_end {
             self.destroy(index, Reason::MaxLifetime);
             return true;
         }
-        let needed = group.rules.min_idle + u32::from(!slot.retiring);
-        let spare = group.staying_idle() >= needed && group.serving() > group.target;
+        let spare = slot.state == State::Asleep || !self.is_needed_awake(index);
         if spare {
             self.destroy(index, Reason::IdleTimeout);
         }
         spare
     }
 
+    /// Whether an idle slot that is awake is part of the minimum idle or of the adaptive target.
+    pub(super) fn is_needed_awake(&self, index: u32) -> bool {
+        let slot = &self.slots[index as usize];
+        let group = &self.groups[slot.group as usize];
+        let needed = group.rules.min_idle + u32::from(!slot.retiring);
+        group.staying_idle() < needed || group.awake() <= group.target
+    }
+
     /// Notes when an idle slot expires, and sets its timer.
     #[inline]
     pub(super) fn set_expiry(&mut self, index: u32) {
+        let sleeps_at = self.sleeps_at(index);
+        self.set_timers(index, sleeps_at);
+    }
+
+    #[inline]
+    fn set_timers(&mut self, index: u32, sleeps_at: Time) {
         let slot = &mut self.slots[index as usize];
         let rules = &self.groups[slot.group as usize].rules;
         slot.expires = slot.idle_since.after(rules.idle_timeout).min(slot.lifetime_end);
         let due = slot.expires.min(self.check_at(index)).min(self.retires_at(index));
-        self.set_timer(index, due);
+        self.set_timer(index, due.min(sleeps_at));
     }
 
     /// When an idle slot's turn for a periodic check comes.
@@ -155,6 +175,11 @@ impl Ledger {
         if slot.expires <= now {
             slot.idle_since = now;
         }
-        self.set_expiry(index);
+        // Likewise one that was due to sleep: if it could be spared, it would sleep by now.
+        let sleeps_at = match self.sleeps_at(index) {
+            past if past <= now => now.after(self.rules.hibernate_after),
+            future => future,
+        };
+        self.set_timers(index, sleeps_at);
     }
 }

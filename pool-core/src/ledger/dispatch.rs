@@ -55,7 +55,7 @@ impl Ledger {
             if self.pressed {
                 self.refuse_warm_up();
             } else if self.gate == Gate::Open {
-                self.create_for_waiters();
+                self.create_for_waiters(now);
                 if self.hungry.is_empty() {
                     self.refill(now);
                     self.warm_up();
@@ -71,24 +71,28 @@ impl Ledger {
     }
 
     /// Starts creations for waiters, oldest first; makes room by evicting idle slots of other keys.
-    fn create_for_waiters(&mut self) {
+    fn create_for_waiters(&mut self, now: Time) {
         let mut spoken = Spoken::default();
         let mut line = Line::default();
         let mut looked_past = 0;
         while let Some(next) = self.next_in_line(&mut line) {
             let cost = self.groups[next.group as usize].cost;
-            let room = self.will_fit(cost, spoken) || self.can_evict_for(cost, spoken);
+            let donor = self.donor_for(next.group, now);
+            let room = donor.is_some() || self.will_fit(cost, spoken) || self.can_evict_for(cost, spoken);
             if room && self.creating() + spoken.slots >= self.rules.max_creating {
                 return;
             }
-            if self.fits_beside(cost, spoken) {
+            if donor.is_some() || self.fits_beside(cost, spoken) {
                 if self.starved.is_some() {
                     if self.is_overdue() {
                         return;
                     }
                     self.count_pass();
                 }
-                self.start_creation(next.group, Origin::Demand);
+                match donor {
+                    Some(donor) => self.specialise(donor, next.group),
+                    None => self.start_creation(next.group, Origin::Demand),
+                }
             } else if room && self.evict_for(cost, spoken) {
                 if self.fits_beside(cost, spoken) {
                     self.start_creation(next.group, Origin::Demand);
@@ -145,7 +149,7 @@ impl Ledger {
 
     /// Whether evicting every idle slot would make room for one of `cost`.
     fn can_evict_for(&self, cost: u64, spoken: Spoken) -> bool {
-        let idle = self.totals.counts[State::Idle.kind()];
+        let idle = self.resting();
         let retiring = self.totals.retiring - self.totals.retiring_idle;
         let slots_left = self.serving() - idle + spoken.slots;
         let cost_left = self.totals.cost_serving - self.totals.cost_idle + spoken.cost;
@@ -176,18 +180,23 @@ impl Ledger {
     }
 
     /// The least recently used idle slot of a key without waiters: a key with waiters has idle
-    /// slots only while they wait for a check.
+    /// slots only while they wait for a check. Donors for other keys go last.
     fn oldest_evictable(&self) -> u32 {
         let mut index = self.by_age.head;
+        let mut donor = NIL;
         while index != NIL {
             let slot = &self.slots[index as usize];
-            let has_waiters = !self.groups[slot.group as usize].waiters.is_empty();
-            if slot.state == State::Idle && !has_waiters {
-                break;
+            let group = &self.groups[slot.group as usize];
+            if slot.state.is_resting() && group.waiters.is_empty() {
+                match group.is_generic {
+                    false => return index,
+                    true if donor == NIL => donor = index,
+                    true => {}
+                }
             }
             index = slot.by_age.next;
         }
-        index
+        donor
     }
 
     /// Refills groups below their minimum idle, within what room there is.
@@ -204,7 +213,11 @@ impl Ledger {
                 continue;
             }
             while self.lacks(group) > 0 {
-                let idle = self.totals.counts[State::Idle.kind()] - self.totals.retiring_idle;
+                if !self.groups[group as usize].asleep.is_empty() {
+                    self.wake_one(group, now);
+                    continue;
+                }
+                let idle = self.resting() - self.totals.retiring_idle;
                 let crowded = idle >= self.rules.max_idle;
                 if crowded || !self.may_start(self.groups[group as usize].cost) {
                     return;
@@ -218,7 +231,7 @@ impl Ledger {
     fn warm_up(&mut self) {
         while let Some(&(group, call)) = self.warming.front() {
             let record = &self.groups[group as usize];
-            let idle = record.idle_count() + record.hopeful;
+            let idle = record.resting() + record.hopeful;
             let full = record.serving() >= record.rules.max_per_key
                 || idle >= record.rules.max_idle
                 || !self.will_fit(record.cost, Spoken::default());
@@ -245,6 +258,8 @@ impl Ledger {
 
     fn start_creation(&mut self, group: u32, origin: Origin) {
         let index = self.add_slot(group, origin);
+        let record = self.group(group);
+        record.plain = record.plain.saturating_sub(1);
         self.hope(index, true);
         let slot = self.slot(index);
         slot.running = true;
@@ -260,8 +275,15 @@ impl Ledger {
             let Some(id) = self.to_clean.pop_front() else { return };
             let Some(job) = self.cleaning_job(id) else { continue };
             let index = id.slot();
+            let group = self.slots[index as usize].group;
             if let Some(reason) = self.unfit(index, now) {
                 self.destroy(index, reason);
+                self.serve(group, now);
+                continue;
+            }
+            if self.is_wanted_awake(id, job) {
+                self.stay_awake(index, now);
+                self.serve(group, now);
                 continue;
             }
             self.slot(index).running = true;
@@ -276,6 +298,8 @@ impl Ledger {
         match self.find(id)?.state {
             State::Recycling => Some(Job::Recycle),
             State::Checking(_) => Some(Job::Check),
+            State::Hibernating => Some(Job::Hibernate),
+            State::Waking => Some(Job::Wake),
             _ => None,
         }
     }
@@ -291,8 +315,8 @@ impl Ledger {
         }
     }
 
-    fn creating(&self) -> u32 {
-        self.totals.counts[State::Creating.kind()]
+    pub(super) fn creating(&self) -> u32 {
+        self.totals.counts[State::Creating.kind()] + self.totals.counts[State::Specialising.kind()]
     }
 
     /// Slots that serve or will: all but those on their way out.

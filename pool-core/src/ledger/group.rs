@@ -16,8 +16,13 @@ pub(crate) struct Group {
     pub(crate) rules: KeyRules,
     /// Slots by kind of state.
     pub(crate) counts: [u32; State::KINDS],
-    /// Idle slots, and those that a periodic check has in hand; least recently used first.
+    /// Idle slots, and those that a periodic check or a hibernation has in hand; least recently used
+    /// first.
     pub(crate) idle: List,
+    /// Those that are asleep, in the order in which they fell asleep.
+    pub(crate) asleep: List,
+    /// Those that are promised to a waiter.
+    pub(crate) promised: List,
     /// In order of arrival.
     pub(crate) waiters: List,
     /// How many slots will probably serve a waiter soon.
@@ -38,7 +43,13 @@ pub(crate) struct Group {
     /// Slots that are to be replaced, but for those being destroyed; those of them that are idle.
     pub(crate) retiring: u32,
     pub(crate) retiring_idle: u32,
-    /// How many entries of the warm-up queue name it.
+    /// The group whose resources can be turned into its own.
+    pub(crate) generic: u32,
+    /// Its resources can be turned into those of other groups.
+    pub(crate) is_generic: bool,
+    /// How many of its next resources are made from nothing, because a donor failed.
+    pub(crate) plain: u32,
+    /// How many entries of the warm-up queue name it, and groups whose generic one it is.
     pub(crate) pins: u32,
     /// The last dispatch in which room was spoken for on its behalf.
     pub(crate) spoken_in: u64,
@@ -55,6 +66,8 @@ impl Group {
             rules,
             counts: [0; State::KINDS],
             idle: List::EMPTY,
+            asleep: List::EMPTY,
+            promised: List::EMPTY,
             waiters: List::EMPTY,
             hopeful: 0,
             covered: 0,
@@ -66,6 +79,9 @@ impl Group {
             breaker: None,
             retiring: 0,
             retiring_idle: 0,
+            generic: NIL,
+            is_generic: false,
+            plain: 0,
             pins: 0,
             spoken_in: 0,
             demand: None,
@@ -84,11 +100,21 @@ impl Group {
     }
 
     pub(crate) fn creating(&self) -> u32 {
-        self.counts[State::Creating.kind()]
+        self.counts[State::Creating.kind()] + self.counts[State::Specialising.kind()]
     }
 
     pub(crate) fn idle_count(&self) -> u32 {
         self.counts[State::Idle.kind()]
+    }
+
+    /// Idle slots, awake or asleep.
+    pub(crate) fn resting(&self) -> u32 {
+        self.idle_count() + self.asleep.len
+    }
+
+    /// Slots that serve, or will, and neither sleep nor are being put to sleep.
+    pub(crate) fn awake(&self) -> u32 {
+        self.serving() - self.asleep.len - self.counts[State::Hibernating.kind()]
     }
 
     /// Idle slots that are not about to be replaced.

@@ -40,14 +40,23 @@ impl Ledger {
         now: Time,
         location: &'static Location<'static>,
     ) -> Option<u32> {
-        if self.gate != Gate::Open || !self.groups[group as usize].waiters.is_empty() {
+        if self.gate != Gate::Open {
             return None;
         }
-        let slot = self.take_ready(group, now)?;
+        let record = &self.groups[group as usize];
+        let (waited_for, promised) = (!record.waiters.is_empty(), !record.promised.is_empty());
+        let ready = if waited_for { None } else { self.take_ready(group, now) };
+        let barged = promised && ready.is_none();
+        let slot = if barged { self.barge(group, now)? } else { ready? };
         self.lend(slot, now, location);
         self.counters.acquired_ready += 1;
         if self.rules.sizing.is_some() {
-            self.note_demand(group, Some(self.slots[slot as usize].idle_since), now);
+            let was_idle = !barged;
+            self.note_demand(group, was_idle.then(|| self.slots[slot as usize].idle_since), now);
+        }
+        if barged {
+            self.dirty = true;
+            self.serve(group, now);
         }
         if !self.hungry.is_empty() {
             self.pass_the_hungry();
@@ -109,7 +118,7 @@ impl Ledger {
     pub(crate) fn pick_up(&mut self, waiter: u32, now: Time) -> Option<u32> {
         let Fate::Granted(slot) = self.fate(waiter) else { return None };
         let location = self.waiters.remove(waiter as usize).location;
-        self.slot(slot).waiter = NIL;
+        self.unpromise(slot);
         self.lend(slot, now, location);
         self.counters.acquired_waited += 1;
         Some(slot)
@@ -134,7 +143,7 @@ impl Ledger {
             }
             Fate::Granted(slot) => {
                 self.counters.cancelled += 1;
-                self.slot(slot).waiter = NIL;
+                self.unpromise(slot);
                 self.make_ready(slot, now);
             }
             _ => {}
@@ -224,7 +233,7 @@ impl Ledger {
 
     /// The idle slot to use next. Those in the hands of a periodic check are passed over.
     #[inline]
-    fn next_idle(&mut self, group: u32, now: Time) -> Option<u32> {
+    pub(super) fn next_idle(&mut self, group: u32, now: Time) -> Option<u32> {
         let lifo = self.rules.lifo;
         let list = self.groups[group as usize].idle;
         let mut index = if lifo { list.tail } else { list.head };
@@ -258,7 +267,12 @@ impl Ledger {
                 return;
             }
             let covered = record.uncovered_waiters() == 0;
-            let Some(index) = self.next_idle(group, now) else { return };
+            let Some(index) = self.next_idle(group, now) else {
+                if self.wants_a_sleeper(group) && self.wake_one(group, now) {
+                    continue;
+                }
+                return;
+            };
             if !self.needs_check(index, now) {
                 self.unlink(index);
                 self.grant(index);
@@ -276,7 +290,7 @@ impl Ledger {
         let waiter = self.groups[group as usize].waiters.head;
         self.settle(waiter, Fate::Granted(index));
         self.set_state(index, State::Granted);
-        self.slot(index).waiter = waiter;
+        self.promise(index, waiter);
         self.refresh(group);
     }
 
@@ -387,7 +401,7 @@ impl Ledger {
         self.starved.is_some_and(|starved| {
             let group = self.waiters[starved.waiter as usize].group;
             let cost = self.groups[group as usize].cost;
-            let idle = self.totals.counts[State::Idle.kind()];
+            let idle = self.resting();
             let this_retires = u32::from(self.slots[index as usize].retiring);
             let retiring = self.totals.retiring - self.totals.retiring_idle - this_retires;
             let cost_left =
@@ -425,13 +439,13 @@ impl Ledger {
 
     /// Keeps the idle limits: the least recently used goes.
     #[inline]
-    fn trim_idle(&mut self, index: u32) {
+    pub(super) fn trim_idle(&mut self, index: u32) {
         let group = self.slots[index as usize].group;
         let record = &self.groups[group as usize];
-        if record.idle_count() > record.rules.max_idle {
-            let oldest = self.oldest_idle_of(record.idle.head);
+        if record.resting() > record.rules.max_idle {
+            let oldest = self.oldest_idle_of(group);
             self.destroy(oldest, Reason::IdleLimit);
-        } else if self.totals.counts[State::Idle.kind()] > self.rules.max_idle {
+        } else if self.resting() > self.rules.max_idle {
             let oldest = self.oldest_idle();
             self.destroy(oldest, Reason::IdleLimit);
         } else if record.rules.min_idle > 0 {
@@ -439,8 +453,13 @@ impl Ledger {
         }
     }
 
-    /// From the head of a group's list: the first that is idle and not in the hands of a check.
-    pub(super) fn oldest_idle_of(&self, mut index: u32) -> u32 {
+    /// The first of a group's sleepers, else the first that is idle and in nobody's hands.
+    pub(super) fn oldest_idle_of(&self, group: u32) -> u32 {
+        let group = &self.groups[group as usize];
+        if !group.asleep.is_empty() {
+            return group.asleep.head;
+        }
+        let mut index = group.idle.head;
         while index != NIL && self.slots[index as usize].state != State::Idle {
             index = self.slots[index as usize].by_key.next;
         }
@@ -449,9 +468,14 @@ impl Ledger {
 
     pub(super) fn oldest_idle(&self) -> u32 {
         let mut index = self.by_age.head;
-        while index != NIL && self.slots[index as usize].state != State::Idle {
+        while index != NIL && !self.slots[index as usize].state.is_resting() {
             index = self.slots[index as usize].by_age.next;
         }
         index
+    }
+
+    /// All idle slots, awake or asleep.
+    pub(super) fn resting(&self) -> u32 {
+        self.totals.counts[State::Idle.kind()] + self.totals.counts[State::Asleep.kind()]
     }
 }

@@ -9,10 +9,12 @@
 //! - `lease`: events of callers; `work`: events of the driver; `admin`: events of the owner
 //! - `breaker`: what follows from failed creations; `pressure`: from shortage; `overdue`: long leases
 //! - `dispatch`: who gets freed room; `clock`: what time brings; `retire`: replacement before the end
+//! - `sleep`: hibernation; `donor`: generic resources; `barge`: throughput mode
 //! - `demand`: the adaptive sizer; `sizing`: how its targets are followed
 //! - `check`: the invariants, one assertion each
 
 mod admin;
+mod barge;
 mod book;
 mod breaker;
 #[cfg(test)]
@@ -20,6 +22,7 @@ mod check;
 mod clock;
 mod demand;
 mod dispatch;
+mod donor;
 mod group;
 mod lease;
 mod list;
@@ -30,6 +33,7 @@ mod pressure;
 mod retire;
 mod rules;
 mod sizing;
+mod sleep;
 mod slot;
 mod waiter;
 mod work;
@@ -69,6 +73,9 @@ pub(crate) enum Job {
     Create,
     Recycle,
     Check,
+    Hibernate,
+    Wake,
+    Specialise,
     Destroy(Reason),
 }
 
@@ -142,7 +149,7 @@ struct Totals {
     cost: u64,
     /// Of slots that are not being destroyed.
     cost_serving: u64,
-    /// Of idle slots.
+    /// Of idle slots, awake or asleep.
     cost_idle: u64,
     /// Slots that are to be replaced, but for those being destroyed; those of them that are idle.
     retiring: u32,

@@ -31,13 +31,15 @@ pub(super) struct Real {
     waiters: HashMap<u64, u32>,
     tickets: u64,
     now: u64,
+    /// Resources of key 0, which cost so much, can be turned into those of other keys.
+    pub(super) donors: Option<u64>,
 }
 
 impl Real {
     pub(super) fn new(config: &PoolConfig, policies: Vec<KeyPolicy>) -> Real {
         let (ledger, config) = (Ledger::new(Rules::new(config, true)), config.clone());
         let (groups, waiters) = (HashMap::new(), HashMap::new());
-        Real { ledger, config, policies, groups, waiters, tickets: 0, now: 1 }
+        Real { ledger, config, policies, groups, waiters, tickets: 0, now: 1, donors: None }
     }
 
     pub(super) fn now(&self) -> Time {
@@ -49,12 +51,18 @@ impl Real {
     }
 
     pub(super) fn group(&mut self, key: u8, cost: u64) -> u32 {
-        let ledger = &mut self.ledger;
-        *self.groups.entry(key).or_insert_with(|| {
-            let own = self.policies[key as usize].resolve(&self.config);
-            let rules = ledger.rules().for_key(&own);
-            ledger.add_group(cost, rules)
-        })
+        if let Some(group) = self.groups.get(&key) {
+            return *group;
+        }
+        let generic = self.donors.filter(|_| key > 0).map(|cost| self.group(0, cost));
+        let own = self.policies[key as usize].resolve(&self.config);
+        let rules = self.ledger.rules().for_key(&own);
+        let group = self.ledger.add_group(cost, rules);
+        self.groups.insert(key, group);
+        if let Some(generic) = generic {
+            self.ledger.set_generic(group, generic);
+        }
+        group
     }
 
     pub(super) fn resize(&mut self, config: &PoolConfig) {
@@ -167,6 +175,10 @@ fn life_of(state: State) -> Life {
         State::Leased => Life::Leased,
         State::Recycling => Life::Recycling,
         State::Checking(_) => unreachable!("the reference has no checks"),
+        State::Hibernating => Life::Hibernating,
+        State::Asleep => Life::Asleep,
+        State::Waking => Life::Waking,
+        State::Specialising => Life::Specialising,
         State::Destroying(_) => Life::Destroying,
     }
 }

@@ -1,5 +1,5 @@
 //! Idle slots that go because somebody needs what they hold: `shed`, and pressure, under which no
-//! creation starts either.
+//! creation starts either, no stock is refilled and nothing is specialised.
 
 use std::collections::HashMap;
 
@@ -11,23 +11,27 @@ use crate::pressure::Shed;
 use crate::time::Time;
 
 impl Ledger {
-    /// What there is to shed, least recently used first. A key that somebody waits for keeps its idle
-    /// slots, which are about to be checked for him; `spare_minimum`: also those of a minimum idle.
+    /// What there is to shed: those that sleep, then those that are awake, least recently used first. A
+    /// key that somebody waits for keeps its idle slots, which are about to be checked for him;
+    /// `spare_minimum`: also those of a minimum idle.
     pub(crate) fn to_shed(&self, amount: Shed, spare_minimum: bool) -> Vec<ResourceId> {
         let mut ids = Vec::new();
         let mut left = HashMap::new();
-        let (mut index, mut cost) = (self.by_age.head, 0);
-        while index != NIL && !amount.is_met(ids.len(), cost, self.totals.counts[State::Idle.kind()]) {
-            let slot = &self.slots[index as usize];
-            let group = &self.groups[slot.group as usize];
-            let left = left.entry(slot.group).or_insert(group.idle_count());
-            let spared = spare_minimum && *left <= group.rules.min_idle;
-            if slot.state == State::Idle && group.waiters.is_empty() && !spared {
-                *left -= 1;
-                cost += slot.cost;
-                ids.push(slot.id);
+        let (resting, mut cost) = (self.resting(), 0);
+        for state in [State::Asleep, State::Idle] {
+            let mut index = self.by_age.head;
+            while index != NIL && !amount.is_met(ids.len(), cost, resting) {
+                let slot = &self.slots[index as usize];
+                let group = &self.groups[slot.group as usize];
+                let awake = left.entry(slot.group).or_insert(group.idle_count());
+                let needed = state == State::Idle && spare_minimum && *awake <= group.rules.min_idle;
+                if slot.state == state && group.waiters.is_empty() && !needed {
+                    *awake -= u32::from(state == State::Idle);
+                    cost += slot.cost;
+                    ids.push(slot.id);
+                }
+                index = slot.by_age.next;
             }
-            index = slot.by_age.next;
         }
         ids
     }

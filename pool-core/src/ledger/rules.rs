@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::sizing::Sizing;
-use crate::config::{PoolConfig, ReuseOrder};
+use crate::config::{Fairness, PoolConfig, ReuseOrder};
 use crate::meta::SLOTS;
 use crate::policy::{KeyConfig, KeyPolicy};
 use crate::time::Span;
@@ -26,6 +26,12 @@ pub(crate) struct Rules {
     pub(crate) breaker_pause: Duration,
     pub(crate) breaker_max_pause: Duration,
     pub(crate) lifo: bool,
+    /// Promises may be taken by who comes along.
+    pub(crate) throughput: bool,
+    /// After how long an idle resource is put to sleep.
+    pub(crate) hibernate_after: Span,
+    /// How many resources of each generic key are kept idle.
+    pub(crate) generic_stock: u32,
     pub(crate) check_after: Span,
     pub(crate) check_every_recycles: Option<u64>,
     pub(crate) sizing: Option<Sizing>,
@@ -81,6 +87,9 @@ impl Rules {
             breaker_pause: config.breaker_pause,
             breaker_max_pause: config.breaker_max_pause,
             lifo: config.order == ReuseOrder::Lifo,
+            throughput: config.fairness == Fairness::Throughput,
+            hibernate_after: Span::new(config.hibernate_after),
+            generic_stock: number(config.generic_stock),
             check_after: Span::new(config.check_after.filter(|_| checks)),
             check_every_recycles: config.check_every_recycles.filter(|_| checks),
             sizing: config.adaptive.as_ref().map(Sizing::new),
@@ -92,6 +101,11 @@ impl Rules {
     /// For a key with options of its own.
     pub(crate) fn for_key(&self, config: &KeyConfig) -> KeyRules {
         KeyRules::new(config, self.checks)
+    }
+
+    /// The same, for a manager whose resources do not sleep.
+    pub(crate) fn always_awake(self) -> Rules {
+        Rules { hibernate_after: Span::NEVER, ..self }
     }
 
     /// The same, with a check before every hand-out.

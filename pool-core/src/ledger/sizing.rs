@@ -78,7 +78,7 @@ impl Ledger {
         let Some(sizing) = self.rules.sizing else { return };
         let record = &mut self.groups[group as usize];
         let most = record.rules.max_per_key.min(self.rules.max_total);
-        let busy = record.serving() - record.idle_count() - record.creating();
+        let busy = record.awake() - record.idle_count() - record.creating();
         let level = busy.saturating_add(record.waiters.len).min(most);
         let demand = record.demand.get_or_insert_with(|| Box::new(Demand::new(now)));
         demand.came(level, now);
@@ -150,10 +150,9 @@ impl Ledger {
     fn drop_surplus(&mut self, group: u32, linger: Span, now: Time) {
         loop {
             let record = &self.groups[group as usize];
-            let surplus = record.serving() > record.target
-                && record.staying_idle() > record.rules.min_idle
-                && record.waiters.is_empty();
-            let oldest = self.oldest_idle_of(record.idle.head);
+            let spare = !record.asleep.is_empty() || record.staying_idle() > record.rules.min_idle;
+            let surplus = record.serving() > record.target && spare && record.waiters.is_empty();
+            let oldest = self.oldest_idle_of(group);
             if !surplus || oldest == NIL || !now.is_past(linger, self.slots[oldest as usize].idle_since) {
                 return;
             }
@@ -163,9 +162,10 @@ impl Ledger {
 }
 
 impl Group {
-    /// How many creations it needs to come to its target, as far as they may be idle.
+    /// How many creations it needs to come to its target, as far as they may be idle. Sleepers do not
+    /// count: they are woken first.
     pub(super) fn lacks_target(&self, coming: u32) -> u32 {
         let may_be_idle = self.rules.max_idle.saturating_sub(self.idle_count() + coming);
-        self.target.saturating_sub(self.serving()).min(may_be_idle)
+        self.target.saturating_sub(self.awake()).min(may_be_idle)
     }
 }

@@ -21,12 +21,22 @@ pub(crate) enum State {
     Recycling,
     /// Being checked, or queued for it.
     Checking(Check),
+    /// Being put to sleep, or queued for it. It keeps its place among the idle.
+    Hibernating,
+    /// Idle, and asleep.
+    Asleep,
+    /// Being woken, or queued for it.
+    Waking,
+    /// A generic resource that is being turned into one of its group's key.
+    Specialising,
     /// Being destroyed, or queued for it.
     Destroying(Reason),
 }
 
 impl State {
-    pub(crate) const KINDS: usize = 7;
+    pub(crate) const KINDS: usize = 11;
+    pub(crate) const CHECKING: usize = 5;
+    pub(crate) const DESTROYING: usize = 10;
 
     pub(crate) const fn kind(self) -> usize {
         match self {
@@ -35,9 +45,23 @@ impl State {
             State::Granted => 2,
             State::Leased => 3,
             State::Recycling => 4,
-            State::Checking(_) => 5,
-            State::Destroying(_) => 6,
+            State::Checking(_) => State::CHECKING,
+            State::Hibernating => 6,
+            State::Asleep => 7,
+            State::Waking => 8,
+            State::Specialising => 9,
+            State::Destroying(_) => State::DESTROYING,
         }
+    }
+
+    /// In the hands that recycle, check, put to sleep and wake, or queued for them.
+    pub(crate) const fn is_cleaning(self) -> bool {
+        matches!(self, State::Recycling | State::Checking(_) | State::Hibernating | State::Waking)
+    }
+
+    /// With nobody, and there for whoever comes.
+    pub(crate) const fn is_resting(self) -> bool {
+        matches!(self, State::Idle | State::Asleep)
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Waiter {
     pub(crate) own_deadline: bool,
     /// How many resources had passed an older waiter of another key when it came.
     pub(crate) passes_before: u64,
+    /// How many times what was promised to it was taken by somebody else.
+    pub(crate) robbed: u64,
     pub(crate) fate: Fate,
     pub(crate) location: &'static Location<'static>,
     pub(crate) in_group: Link,

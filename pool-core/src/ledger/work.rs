@@ -50,16 +50,20 @@ impl Ledger {
 
     /// A creation has failed for good.
     pub(crate) fn create_failed(&mut self, index: u32, now: Time) -> Failed {
+        let group = self.slots[index as usize].group;
         let failed = self.fail_creation(index, now);
         self.free_slot(index);
+        self.serve_if_known(group, now);
         self.dispatch(now);
         failed
     }
 
     /// A creation was reported gone before it was complete: it failed, and what it made is destroyed.
     pub(crate) fn created_but_gone(&mut self, index: u32, now: Time) -> Failed {
+        let group = self.slots[index as usize].group;
         let failed = self.fail_creation(index, now);
         self.destroy(index, Reason::Gone);
+        self.serve(group, now);
         self.dispatch(now);
         failed
     }
@@ -103,6 +107,7 @@ impl Ledger {
         self.cleaning -= 1;
         self.dirty = true;
         let every = self.rules.check_every_recycles;
+        let group = self.slots[index as usize].group;
         let slot = self.slot(index);
         slot.running = false;
         match result {
@@ -125,6 +130,7 @@ impl Ledger {
                 }
             }
         }
+        self.serve(group, now);
         self.dispatch(now);
     }
 
@@ -187,8 +193,11 @@ impl Ledger {
             }
             State::Creating => {
                 self.counters.create_failures += 1;
+                let group = self.slots[index as usize].group;
                 self.free_slot(index);
+                self.serve_if_known(group, now);
             }
+            State::Specialising => self.fail_specialisation(index, reason, now),
             State::Destroying(_) => {
                 self.destroying -= 1;
                 match resource_left {
@@ -232,26 +241,40 @@ impl Ledger {
         record.gone = true;
         record.doom.get_or_insert(Reason::Gone);
         match state {
-            State::Idle => self.destroy(index, Reason::Gone),
+            State::Idle | State::Asleep => self.destroy(index, Reason::Gone),
             State::Granted => {
-                self.slot(index).waiter = super::NIL;
+                self.unpromise(index);
                 self.requeue(waiter);
                 self.destroy(index, Reason::Gone);
                 self.serve(group, now);
             }
-            State::Recycling | State::Checking(_) if !running => {
+            _ if state.is_cleaning() && !running => {
                 self.destroy(index, Reason::Gone);
                 self.serve(group, now);
             }
-            State::Recycling | State::Checking(_) => {
+            _ if state.is_cleaning() || state == State::Specialising => {
                 self.hope(index, false);
                 self.refresh(group);
                 self.serve(group, now);
             }
             // A creation fails at its end, and tells its waiter: no replacement is made for it as well.
-            State::Creating | State::Leased | State::Destroying(_) => {}
+            _ => {}
         }
         self.dispatch(now);
         state == State::Leased
+    }
+
+    /// As [`refresh`](Ledger::refresh), where the group may have been forgotten with its dependents.
+    pub(super) fn refresh_if_known(&mut self, group: u32) {
+        if self.groups.contains(group as usize) {
+            self.refresh(group);
+        }
+    }
+
+    /// As [`serve`](Ledger::serve), where the group may have been forgotten with its last slot.
+    pub(super) fn serve_if_known(&mut self, group: u32, now: Time) {
+        if self.groups.contains(group as usize) {
+            self.serve(group, now);
+        }
     }
 }

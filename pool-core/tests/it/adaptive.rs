@@ -46,6 +46,15 @@ async fn without_adaptive_sizing_nothing_is_made_that_nobody_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_callers_need_stays_awake() {
+    let fake = FakeManager::new();
+    let pool = adaptive(&fake).hibernate_after(secs(2)).build().unwrap();
+    bursts(&pool, 1, 3, secs(60)).await;
+    assert_eq!((counts(&pool).idle, pool.snapshot().counters.hibernated), (3, 0));
+    end(pool, &fake).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_needed_once_goes_and_what_is_needed_stays() {
     let fake = FakeManager::new();
     let pool = adaptive(&fake).build().unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use poolyard_core::{KeyPolicy, Lease, Pressed, Shed};
@@ -143,6 +144,34 @@ async fn the_life_of_a_resource_is_told() {
         ("debug", "gone"),
     ];
     assert_eq!(seen.take(), told.map(|(level, message)| row(level, message)).into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn sleep_is_told() {
+    let seen = Seen::default();
+    let _guard = set_default(seen.clone());
+    let pool =
+        pool_of(1, &FakeManager::new()).hibernate_after(secs(10)).check_interval(None).build().unwrap();
+    drop(pool.acquire(&1).await.unwrap());
+    settle().await;
+    seen.take();
+    tokio::time::sleep(secs(11)).await;
+    assert_eq!(seen.take(), [row("trace", "hibernated")].into());
+    drop(pool.acquire(&1).await.unwrap());
+    assert!(seen.take().contains(&row("trace", "woken")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_specialisation_is_told() {
+    let seen = Seen::default();
+    let _guard = set_default(seen.clone());
+    let fake = FakeManager::new().on_generic_key(|key| (*key != 0).then_some(0));
+    let pool = pool_of(4, &fake).build().unwrap();
+    drop(pool.acquire(&1).await.unwrap());
+    settle().await;
+    seen.take();
+    drop(pool.acquire(&2).await.unwrap());
+    assert!(seen.take().contains(&row("debug", "specialised")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -303,15 +332,17 @@ fn a_job_that_is_lost_with_its_runtime_is_told() {
     assert_eq!(seen.take(), [row("warn", "a job was lost")].into());
 }
 
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let below = |path: PathBuf| if path.is_dir() { files_below(&path) } else { vec![path] };
+    entries.flat_map(below).collect()
+}
+
 #[test]
 fn the_table_of_events_names_every_event_of_the_source_and_no_other() {
-    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut emitted = BTreeSet::new();
-    for entry in std::fs::read_dir(source).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() || path.ends_with("events.rs") {
-            continue;
-        }
+    for path in files_below(&source).into_iter().filter(|path| !path.ends_with("src/events.rs")) {
         let text = std::fs::read_to_string(path).unwrap();
         for call in text.split("tracing::").skip(1) {
             let Some((level, rest)) = call.split_once("!(") else { continue };

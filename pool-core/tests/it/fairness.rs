@@ -203,3 +203,23 @@ async fn a_waiter_is_served_before_minimum_idle_and_warm_up() {
     gate.open();
     assert_eq!(warm.await.unwrap(), 1);
 }
+
+/// One resource is taken and returned `times` times by a task that never lets others run, while
+/// somebody waits; how many times it was served before the one who waits.
+async fn served_before_the_waiter(fairness: poolyard_core::Fairness, times: usize) -> usize {
+    let fake = FakeManager::new().on_reuse(|_, _| poolyard_core::Reuse::Now);
+    let pool = pool_of(1, &fake).fairness(fairness).max_overtakes(5).build().unwrap();
+    let first = pool.acquire(&1).await.unwrap();
+    let waiter = ask(&pool, 1).await;
+    drop(first);
+    let served = (0..times).take_while(|_| pool.try_acquire(&1).is_ok()).count();
+    drop(got(waiter).await);
+    end(pool, &fake).await;
+    served
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_throughput_mode_who_comes_along_passes_a_waiter_only_so_often() {
+    assert_eq!(served_before_the_waiter(poolyard_core::Fairness::Throughput, 50).await, 5);
+    assert_eq!(served_before_the_waiter(poolyard_core::Fairness::Fifo, 50).await, 0);
+}

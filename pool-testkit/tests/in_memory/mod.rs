@@ -29,6 +29,9 @@ pub(crate) enum Bug {
     RecycleBlocksOnStoppedResources,
     DropLeaksFile,
     OrphansAreNotCleaned,
+    NeverWakes,
+    DestroyGivesUpOnSleepers,
+    SpecialiseForgetsTheKey,
 }
 
 /// A type that stands for one [`Bug`].
@@ -51,8 +54,12 @@ struct Cell {
     dead: bool,
     stopped: bool,
     half_recycled: bool,
+    asleep: bool,
     recycles: u32,
 }
+
+/// The key whose cells can be turned into those of any other.
+const GENERIC: u32 = 99;
 
 type Cells = Arc<Mutex<BTreeMap<u64, Cell>>>;
 
@@ -78,6 +85,7 @@ impl CellGuard {
             Bug::OrphansAreNotCleaned => self.manager.strong_count() == 0,
             Bug::DestroyGivesUpOnDeadResources => self.with(|cell| cell.dead) == Some(true),
             Bug::DroppedRecycleCannotBeDestroyed => self.with(|cell| cell.half_recycled) == Some(true),
+            Bug::DestroyGivesUpOnSleepers => self.with(|cell| cell.asleep) == Some(true),
             Bug::DroppedCreateLeavesACell => self.with(|cell| cell.key == 0) == Some(true),
             _ => false,
         }
@@ -176,6 +184,27 @@ impl Manager for CellManager {
         self.fail_if_dead(cell)
     }
 
+    async fn hibernate(&self, _: &u32, cell: &mut CellGuard, _: &Context) -> Result<(), IsDead> {
+        cell.with(|cell| cell.asleep = true);
+        Ok(())
+    }
+
+    async fn wake(&self, _: &u32, cell: &mut CellGuard, _: &Context) -> Result<(), IsDead> {
+        cell.with(|cell| cell.asleep = self.bug == Bug::NeverWakes);
+        self.fail_if_dead(cell)
+    }
+
+    fn generic_key(&self, key: &u32) -> Option<u32> {
+        (*key != GENERIC).then_some(GENERIC)
+    }
+
+    async fn specialise(&self, _: &u32, to: &u32, cell: &mut CellGuard, _: &Context) -> Result<(), IsDead> {
+        if self.bug != Bug::SpecialiseForgetsTheKey {
+            cell.with(|cell| cell.key = *to);
+        }
+        self.fail_if_dead(cell)
+    }
+
     async fn destroy(&self, _: &u32, cell: &mut CellGuard, _: Reason, _: &Context) {
         match self.bug {
             Bug::DestroyWaitsForStoppedResources => self.while_stopped(cell).await,
@@ -227,7 +256,9 @@ impl<P: Planted> Harness for InMemory<P> {
     }
 
     async fn works(&self, key: &u32, cell: &mut CellGuard) -> bool {
-        let serves = |cell: &mut Cell| !cell.dead && (cell.key == *key || P::BUG == Bug::ServesEveryKey);
+        let serves = |cell: &mut Cell| {
+            !cell.dead && !cell.asleep && (cell.key == *key || P::BUG == Bug::ServesEveryKey)
+        };
         cell.with(serves) == Some(true)
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
 
-use crate::config::PoolConfig;
+use crate::config::{Fairness, PoolConfig};
 use crate::policy::KeyPolicy;
 
 const KEYS: u8 = 3;
@@ -22,6 +22,10 @@ pub(crate) enum Life {
     Granted,
     Leased,
     Recycling,
+    Hibernating,
+    Asleep,
+    Waking,
+    Specialising,
     Destroying,
 }
 
@@ -33,7 +37,7 @@ struct Thing {
     running: bool,
     hopeful: bool,
     gone: bool,
-    /// The order in which things became idle.
+    /// The order in which things became idle, or were promised.
     stamp: u64,
 }
 
@@ -42,6 +46,7 @@ struct Caller {
     ticket: u64,
     key: u8,
     passes_before: u64,
+    robbed: u64,
     granted: Option<u64>,
 }
 
@@ -59,6 +64,7 @@ pub(crate) struct Limits {
     surge: usize,
     waiters: usize,
     overtakes: u64,
+    throughput: bool,
     breaker: Option<u64>,
     costs: [u64; KEYS as usize],
 }
@@ -124,12 +130,19 @@ fn by_key(limit: Range<usize>) -> impl Strategy<Value = [usize; KEYS as usize]> 
 fn limits() -> impl Strategy<Value = Limits> {
     let counts =
         (1usize..5, by_key(1..5), 0usize..5, by_key(0..5), 1usize..4, 1usize..3, 1usize..3, 1usize..3);
-    let rest = (0usize..3, 1usize..8, 0u64..4, prop::array::uniform3(1u64..4), any::<bool>(), 2u64..10);
+    let rest = (
+        0usize..3,
+        1usize..8,
+        0u64..4,
+        prop::array::uniform3(1u64..4),
+        (any::<bool>(), any::<bool>()),
+        2u64..10,
+    );
     let breaker = prop::option::of(1u64..4);
     (counts, rest, breaker).prop_map(
         |(
             (total, per_key, idle, idle_per_key, creating, creating_per_key, recycling, destroying),
-            (surge, waiters, overtakes, costs, weighted, cost),
+            (surge, waiters, overtakes, costs, (weighted, throughput), cost),
             breaker,
         )| {
             let idle = idle.min(total);
@@ -146,6 +159,7 @@ fn limits() -> impl Strategy<Value = Limits> {
                 surge,
                 waiters,
                 overtakes,
+                throughput,
                 breaker,
                 costs: if weighted { costs } else { [1; KEYS as usize] },
             }
@@ -185,6 +199,7 @@ impl Model {
             max_destroying: l.destroying,
             max_surge: l.surge,
             max_overtakes: l.overtakes,
+            fairness: if l.throughput { Fairness::Throughput } else { Fairness::Fifo },
             breaker_after: l.breaker,
             breaker_pause: PAUSE,
             breaker_max_pause: PAUSE,
@@ -252,13 +267,32 @@ impl Model {
             self.passes += u64::from(self.starved.is_some());
             return;
         }
+        if self.limits.throughput && self.barge(key) {
+            self.passes += u64::from(self.starved.is_some());
+            return;
+        }
         let waiting = self.callers.iter().filter(|caller| caller.granted.is_none()).count();
         let fits = self.cost(key) <= self.limits.cost && waiting < self.limits.waiters;
         if fits && !self.is_hopeless(key) {
             self.tickets += 1;
             let ticket = self.tickets;
-            self.callers.push(Caller { ticket, key, passes_before: self.passes, granted: None });
+            self.callers.push(Caller { ticket, key, passes_before: self.passes, robbed: 0, granted: None });
         }
+    }
+
+    /// Takes what was promised last for this key, unless the one who waits for it bore that too often.
+    fn barge(&mut self, key: u8) -> bool {
+        let promised = self.things.iter_mut().filter(|thing| thing.key == key && thing.life == Life::Granted);
+        let Some(thing) = promised.max_by_key(|thing| thing.stamp) else { return false };
+        let caller = self.callers.iter_mut().find(|caller| caller.granted == Some(thing.serial));
+        let caller = caller.expect("a promised thing has a caller");
+        if caller.robbed >= self.limits.overtakes {
+            return false;
+        }
+        caller.robbed += 1;
+        caller.granted = None;
+        thing.life = Life::Leased;
+        true
     }
 
     fn make_ready(&mut self, serial: u64) {
@@ -290,7 +324,10 @@ impl Model {
             return self.destroy(serial);
         }
         let Some(&ticket) = self.waiting(key).first() else { return self.become_idle(serial) };
-        self.thing(serial).life = Life::Granted;
+        self.stamps += 1;
+        let stamp = self.stamps;
+        let thing = self.thing(serial);
+        (thing.life, thing.stamp) = (Life::Granted, stamp);
         let caller = self.callers.iter_mut().find(|caller| caller.ticket == ticket);
         caller.expect("it waits").granted = Some(serial);
     }
@@ -407,7 +444,7 @@ impl Model {
             }
             Life::Recycling if !thing.running => self.destroy(serial),
             Life::Recycling => thing.hopeful = false,
-            Life::Creating | Life::Leased | Life::Destroying => {}
+            _ => {}
         }
     }
 
@@ -416,7 +453,8 @@ impl Model {
         let ticket = self.waiting(key)[0];
         let idle = self.things.iter_mut().filter(|thing| thing.key == key && thing.life == Life::Idle);
         if let Some(thing) = idle.max_by_key(|thing| thing.stamp) {
-            thing.life = Life::Granted;
+            self.stamps += 1;
+            (thing.life, thing.stamp) = (Life::Granted, self.stamps);
             let serial = thing.serial;
             let caller = self.callers.iter_mut().find(|caller| caller.ticket == ticket);
             caller.expect("it waits").granted = Some(serial);

@@ -9,8 +9,8 @@ use proptest::test_runner::TestCaseError;
 use super::super::{Acquired, Gate, Ledger, State, Verdict};
 use super::{Real, cases, serial_of};
 use crate::adaptive::Adaptive;
-use crate::config::{PoolConfig, ReuseOrder};
-use crate::meta::Reason;
+use crate::config::{Fairness, PoolConfig, ReuseOrder};
+use crate::meta::{Reason, ResourceId};
 use crate::policy::KeyPolicy;
 use crate::pressure::Shed;
 use crate::time::Time;
@@ -108,6 +108,7 @@ fn config() -> impl Strategy<Value = PoolConfig> {
             max_surge: surge,
             max_abandoned: 2,
             max_overtakes: overtakes,
+            fairness: if destroying == 1 { Fairness::Fifo } else { Fairness::Throughput },
             breaker_after: breaker.0,
             breaker_pause: nanos(breaker.1),
             breaker_max_pause: nanos(breaker.1 + breaker.2),
@@ -117,6 +118,8 @@ fn config() -> impl Strategy<Value = PoolConfig> {
             check_interval: Some(nanos(check_interval)),
             check_every_recycles: Some(every),
             max_uses,
+            hibernate_after: (creating % 2 == 0).then_some(nanos(check_after)),
+            generic_stock: surge,
             adaptive,
             replace_ahead: (total % 2 == 0).then_some(nanos(idle_timeout)),
             ..PoolConfig::default()
@@ -289,6 +292,12 @@ impl Walk {
             }
             State::Creating => self.real.end_create(serial, ok),
             State::Recycling => self.real.ledger.recycled(slot, result, now),
+            State::Hibernating => self.real.ledger.hibernated(slot, result, now),
+            State::Waking => self.real.ledger.woken(slot, result, now),
+            State::Specialising => {
+                let result = result.map(|()| lifetime_end);
+                self.real.ledger.specialised(slot, result, now);
+            }
             State::Checking(_) => self.real.ledger.checked(slot, result, now),
             State::Destroying(_) if hang => self.real.ledger.destroy_hung(slot, now),
             State::Destroying(_) => self.real.ledger.destroyed(slot, now),
@@ -325,7 +334,9 @@ impl Walk {
     }
 
     fn look(&mut self, nth: usize, keep: bool) {
-        let ids = self.real.ledger.idle_ids();
+        let awake =
+            |id: &ResourceId| self.real.ledger.find(*id).is_some_and(|slot| slot.state == State::Idle);
+        let ids: Vec<_> = self.real.ledger.idle_ids().into_iter().filter(awake).collect();
         if let Some(&id) = ids.get(nth % ids.len().max(1)) {
             assert!(self.real.ledger.pick_idle(id));
             let now = self.real.now();
@@ -367,9 +378,11 @@ proptest! {
         policies in prop::collection::vec(policy(), 4),
         events in prop::collection::vec(event(), 1..120),
         close in any::<bool>(),
+        donors in any::<bool>(),
     ) {
         prop_assert_eq!(config.validate(), Ok(()));
         let mut walk = Walk { real: Real::new(&config, policies), config, calls: 0 };
+        walk.real.donors = donors.then_some(1);
         for event in &events {
             walk.happen(event);
         }
