@@ -21,9 +21,13 @@ async fn victim() {
         return one_test_of_a_process().await;
     }
     let scene = scene().unwrap();
-    let pool = pool_of(&scene.manager(), 4);
+    let pool = match role.as_str() {
+        "asleep" => crate::sleep::sleepy_pool(&scene.manager(), 4),
+        _ => pool_of(&scene.manager(), 4),
+    };
     let spec = match role.as_str() {
         "range" => ranged(),
+        "asleep" => sandbox(),
         "volumes" => {
             sandbox().mount(Mount::anonymous("/data")).mount(Mount::volume("victims-volume", "/named"))
         }
@@ -36,6 +40,9 @@ async fn victim() {
     let first = pool.acquire(&spec).await.unwrap();
     let second = pool.acquire(&spec).await.unwrap();
     say(&[first.id(), second.id()]);
+    if role == "asleep" {
+        drop([first, second]);
+    }
     std::future::pending::<()>().await;
 }
 
@@ -60,7 +67,7 @@ fn ranged() -> ContainerSpec {
 }
 
 /// Starts another process that holds two containers, and gives their ids.
-fn start_victim(role: &str) -> (Child, Vec<String>) {
+pub(crate) fn start_victim(role: &str) -> (Child, Vec<String>) {
     let mut command = HostCommand::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "life::victim", "--nocapture"])

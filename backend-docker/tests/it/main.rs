@@ -12,3 +12,4 @@ mod proxy;
 mod ready;
 mod reset;
 mod service;
+mod sleep;
