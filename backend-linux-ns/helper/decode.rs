@@ -5,7 +5,7 @@ use core::ffi::CStr;
 
 use poolyard_rt::frame::{self, BadFrame, Reader};
 
-use crate::protocol::{Kind, MapMode, create, exec};
+use crate::protocol::{Kind, MapMode, create, exec, landlock};
 
 /// Descriptors at most that a command is given.
 pub const MAX_TARGETS: usize = 64;
@@ -13,6 +13,7 @@ pub const MAX_TARGETS: usize = 64;
 /// What a keeper is told to build. Borrows the launcher's buffer; the keeper has a copy of it.
 pub struct Plan<'a> {
     pub keep_background: bool,
+    pub writable_root: bool,
     pub map: MapMode,
     pub network: u8,
     pub proc_view: u8,
@@ -28,6 +29,7 @@ pub struct Plan<'a> {
     pub coarse_filter: &'a [u8],
     /// The filter on top of it, for commands.
     pub strict_filter: &'a [u8],
+    pub landlock: Rules<'a>,
     pub part_count: u32,
     /// The encoded parts.
     pub parts: Reader<'a>,
@@ -54,6 +56,7 @@ impl<'a> Plan<'a> {
         };
         Ok(Self {
             keep_background: flags & create::KEEP_BACKGROUND != 0,
+            writable_root: flags & create::WRITABLE_ROOT != 0,
             map,
             network: body.u8()?,
             proc_view: body.u8()?,
@@ -71,9 +74,54 @@ impl<'a> Plan<'a> {
             hostname: body.bytes()?,
             coarse_filter: body.bytes()?,
             strict_filter: body.bytes()?,
+            landlock: Rules::parse(&mut body)?,
             part_count: body.u32()?,
             parts: body,
         })
+    }
+}
+
+/// A ruleset of Landlock: what it handles (and so forbids), in the kernel's bits, and what it allows.
+#[derive(Clone)]
+pub struct Rules<'a> {
+    pub files: u64,
+    pub ports: u64,
+    pub scope: u64,
+    count: u32,
+    list: Reader<'a>,
+}
+
+/// What a ruleset allows.
+pub enum Rule<'a> {
+    Path { access: u64, path: &'a CStr },
+    Port { access: u64, port: u16 },
+}
+
+impl<'a> Rules<'a> {
+    /// Takes all of them from `body`, so that none is found to be nonsense later.
+    fn parse(body: &mut Reader<'a>) -> Result<Self, BadFrame> {
+        let (files, ports, scope, count) = (body.u64()?, body.u64()?, body.u64()?, body.u32()?);
+        let rules = Self { files, ports, scope, count, list: body.clone() };
+        let mut all = rules.clone();
+        while all.next_rule()?.is_some() {}
+        *body = all.list;
+        Ok(rules)
+    }
+
+    /// Whether nothing is forbidden.
+    pub fn is_empty(&self) -> bool {
+        self.files | self.ports | self.scope == 0
+    }
+
+    pub fn next_rule(&mut self) -> Result<Option<Rule<'a>>, BadFrame> {
+        let Some(left) = self.count.checked_sub(1) else { return Ok(None) };
+        self.count = left;
+        let (kind, access) = (self.list.u8()?, self.list.u64()?);
+        match kind {
+            landlock::PATH => Ok(Some(Rule::Path { access, path: self.list.cstr()? })),
+            landlock::PORT => Ok(Some(Rule::Port { access, port: self.list.u16()? })),
+            _ => Err(BadFrame),
+        }
     }
 }
 

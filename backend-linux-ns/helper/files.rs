@@ -8,7 +8,6 @@ use poolyard_rt::sys::{self, Errno, Result};
 use crate::text::Text;
 
 const CLOEXEC: u32 = 0o2_000_000;
-const DIRECTORY_PATH: u32 = 0o12_200_000;
 /// Not to hang on a pipe that a command left there; the host refuses what is no regular file.
 const READ: u32 = CLOEXEC | 0o4_000 | 0o400;
 const WRITE_CREATE_TRUNCATE: u32 = CLOEXEC | 0o4_000 | 0o400 | 0o1_101;
@@ -36,7 +35,7 @@ fn remove(area: i32, path: &[u8]) -> Result<()> {
 pub fn make_directory(area: i32, path: &CStr, mode: u32) -> Result<i32> {
     make_parents(area, path)?;
     make_one(area, path.to_bytes(), mode)?;
-    sys::open_beneath(area, path, DIRECTORY_PATH, 0)
+    sys::open_beneath(area, path, sys::DIRECTORY_PATH, 0)
 }
 
 fn make_parents(area: i32, path: &CStr) -> Result<()> {
@@ -62,7 +61,7 @@ fn in_parent(area: i32, path: &[u8], act: impl FnOnce(i32, &CStr) -> Result<()>)
         None => (&b"."[..], path),
     };
     let (parent, name) = (Text::<4096>::of(&[parent])?, Text::<256>::of(&[name])?);
-    let parent = sys::open_beneath(area, parent.as_cstr(), DIRECTORY_PATH, 0)?;
+    let parent = sys::open_beneath(area, parent.as_cstr(), sys::DIRECTORY_PATH, 0)?;
     let acted = act(parent, name.as_cstr());
     sys::close(parent);
     acted

@@ -9,6 +9,7 @@ use poolyard_rt::sys::{self, Errno, Fork, PollFd, Rusage};
 
 use crate::decode::Plan;
 use crate::failure::{At, Failure, Result, reply};
+use crate::layers;
 use crate::protocol::{Kind, MAX_RUNNERS, Stage, network, open, proc_view};
 use crate::runner;
 
@@ -51,14 +52,14 @@ struct Init<'a> {
 
 impl<'a> Init<'a> {
     fn prepare(plan: &'a Plan<'a>, host: i32) -> Result<Self> {
-        let writable = mount_writable(plan).at(Stage::MountWritable)?;
+        let writable = make_writable(plan).at(Stage::MountWritable)?;
+        show_writable(plan)?;
         mount_proc(plan).at(Stage::MountProc)?;
         mount_terminals().at(Stage::MountWritable)?;
         if plan.network == network::LOOPBACK {
             loopback_up().at(Stage::Loopback)?;
         }
-        const DIRECTORY_PATH: u32 = 0o12_200_000;
-        let area = |name| sys::open_beneath(writable, name, DIRECTORY_PATH, 0).at(Stage::MountWritable);
+        let area = |name| sys::open_beneath(writable, name, sys::DIRECTORY_PATH, 0).at(Stage::MountWritable);
         let (work, tmp) = (area(c"box")?, area(c"tmp")?);
         sys::close(writable);
         sys::set_signal_mask(CHILD_SIGNAL);
@@ -204,9 +205,9 @@ fn report_exit(host: i32, index: u32, status: i32, usage: &Rusage) {
     }
 }
 
-/// One file system for everything the lease may write, so that one limit bounds it all. It is shown
-/// in three places and gone with the lease's mount namespace.
-fn mount_writable(plan: &Plan<'_>) -> sys::Result<i32> {
+/// One file system for everything the lease may write, so that one limit bounds it all. It is gone with the
+/// lease's mount namespace.
+fn make_writable(plan: &Plan<'_>) -> sys::Result<i32> {
     let options = [(c"mode", c"0755"), (c"size", plan.bytes), (c"nr_inodes", plan.inodes)];
     let tree = sys::new_mount(c"tmpfs", &options, sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV)?;
     for (name, mode) in [(c"tmp", 0o1777), (c"shm", 0o1777), (c"box", 0o755)] {
@@ -215,10 +216,24 @@ fn mount_writable(plan: &Plan<'_>) -> sys::Result<i32> {
     sys::fchownat(tree, c"box", plan.uid, plan.gid)?;
     // Its own root ends up below the view of `tmp`, where nobody reaches it.
     sys::move_mount(tree, sys::AT_FDCWD, c"/tmp")?;
-    for (from, to) in [(c"/tmp/box", c"/box"), (c"/tmp/shm", c"/dev/shm"), (c"/tmp/tmp", c"/tmp")] {
-        sys::mount(from, to, c"", BIND, c"")?;
-    }
     Ok(tree)
+}
+
+/// Shows it in three places, of the root that is there or of a new one.
+fn show_writable(plan: &Plan<'_>) -> Result<()> {
+    let here = [(c"/tmp/box", c"/box"), (c"/tmp/shm", c"/dev/shm"), (c"/tmp/tmp", c"/tmp")];
+    let layered = [
+        (c"/tmp/box", c"/tmp/new/box"),
+        (c"/tmp/shm", c"/tmp/new/dev/shm"),
+        (c"/tmp/tmp", c"/tmp/new/tmp"),
+    ];
+    if plan.writable_root {
+        layers::mount(plan)?;
+    }
+    for (from, to) in if plan.writable_root { layered } else { here } {
+        sys::mount(from, to, c"", BIND, c"").at(Stage::MountWritable)?;
+    }
+    if plan.writable_root { layers::enter() } else { Ok(()) }
 }
 
 /// Files that tell about the host or other users, or that act on the kernel.

@@ -10,9 +10,11 @@ use crate::init;
 use crate::launcher::Trees;
 use crate::protocol::{Kind, MapMode, Stage, network};
 use crate::rootfs;
+use crate::text::{Decimal, Text};
 
 /// Flags of `clone` and `unshare`.
 pub mod ns {
+    pub const TIME: usize = 0x80;
     pub const MOUNT: usize = 0x0002_0000;
     pub const CGROUP: usize = 0x0200_0000;
     pub const UTS: usize = 0x0400_0000;
@@ -133,6 +135,7 @@ fn arm(
         // Returns when the kernel has ended every process of its pid namespace.
         sys::wait4(pid, 0).at(Stage::CloneInit)?;
     }
+    new_clocks().at(Stage::Clocks)?;
     let own_network = if plan.network == network::LOOPBACK { ns::NET } else { 0 };
     match sys::fork(ns::PID | ns::MOUNT | ns::IPC | ns::UTS | own_network).at(Stage::CloneInit)? {
         Fork::Child => {
@@ -145,4 +148,35 @@ fn arm(
             Ok(())
         }
     }
+}
+
+/// A time namespace for the next init, whose clocks begin now: how long the machine or the sandbox has been
+/// running is nobody's affair. Only children can be in a new one.
+fn new_clocks() -> sys::Result<()> {
+    const MONOTONIC: i32 = 1;
+    const BOOT: i32 = 7;
+    const WRITE_CLOEXEC: u32 = 1 | 0o2_000_000;
+    const PR_SET_DUMPABLE: i32 = 4;
+    sys::unshare(ns::TIME)?;
+    let (monotonic, boot) = (back_to_zero(MONOTONIC)?, back_to_zero(BOOT)?);
+    let offsets = Text::<128>::of(&[monotonic.as_bytes(), boot.as_bytes()])?;
+    // The file is this process's own only while it could be traced. Nobody is in here to do so, since the last
+    // lease has ended.
+    sys::prctl(PR_SET_DUMPABLE, 1, 0)?;
+    let file = sys::openat(sys::AT_FDCWD, c"/proc/self/timens_offsets", WRITE_CLOEXEC, 0);
+    sys::prctl(PR_SET_DUMPABLE, 0, 0)?;
+    let file = file?;
+    let written = sys::write(file, offsets.as_bytes());
+    sys::close(file);
+    written.map(drop)
+}
+
+/// The line that sets a clock back by what it shows. Nanoseconds count forwards from the second before.
+fn back_to_zero(clock: i32) -> sys::Result<Text<64>> {
+    const SECOND: u64 = 1_000_000_000;
+    let [seconds, nanoseconds] = sys::clock(clock)?;
+    let decimal = Decimal::of;
+    let (clock, seconds, forwards) =
+        (decimal(clock as u64), decimal(seconds + 1), decimal(SECOND - nanoseconds.max(1)));
+    Text::of(&[clock.as_bytes(), b" -", seconds.as_bytes(), b" ", forwards.as_bytes(), b"\n"])
 }

@@ -58,7 +58,8 @@ pub fn main() -> ! {
 fn hello() {
     let mut buffer = [0; 64];
     let mut writer = Writer::new(&mut buffer, Header { kind: Kind::Hello as u16, flags: 0, seq: 0 });
-    if let Ok(frame) = writer.bytes(env!("POOLYARD_BUILD_ID").as_bytes()).finish() {
+    let landlock = sys::landlock_version().map_or_else(|errno| -errno.0, |version| version as i32);
+    if let Ok(frame) = writer.bytes(env!("POOLYARD_BUILD_ID").as_bytes()).i32(landlock).finish() {
         let _ = socket::send(HOST, frame, &[]);
     }
 }
@@ -91,12 +92,14 @@ fn create_keeper(plan: &Plan<'_>, socket: i32) -> Result<()> {
         sys::close(go_write);
         keeper::run(plan, &trees, device_tree, socket, go_read)
     }
-    trees.iter().chain(&[device_tree, go_read]).filter(|&&fd| fd >= 0).for_each(|&fd| sys::close(fd));
+    trees.iter().chain(&[device_tree]).filter(|&&fd| fd >= 0).for_each(|&fd| sys::close(fd));
     let created = match forked.at(Stage::CloneKeeper) {
         Ok(Fork::Parent { pid, pidfd }) => introduce(plan, pid, pidfd, socket, go_write),
         Ok(Fork::Child) => sys::exit(1),
         Err(failure) => Err(failure),
     };
+    // Not before: the host may have killed the keeper already, and to write where nobody reads is deadly.
+    sys::close(go_read);
     sys::close(go_write);
     created
 }
@@ -125,14 +128,49 @@ fn keeper_namespaces(plan: &Plan<'_>) -> usize {
 /// Only root outside may pass through directories that are closed to the sandbox's ids, and make
 /// device nodes that work inside. Gives the detached /dev, or -1 if nodes cannot be made.
 fn open_as_root(plan: &Plan<'_>, trees: &mut Trees) -> Result<i32> {
-    plan.each_part(|index, kind, _, source| {
+    let owners = if plan.writable_root { root_alone(plan)? } else { -1 };
+    let opened = plan.each_part(|index, kind, _, source| {
         if matches!(kind, Part::Tree | Part::Root) {
             let path = CStr::from_bytes_until_nul(source).unwrap_or(c"");
             trees[index] = sys::open_tree(sys::AT_FDCWD, path).at_index(Stage::OpenBase, index)?;
+            if owners >= 0 {
+                // Not every file system can; what root owns there stays nobody's.
+                let _ = sys::show_owners_of(owners, trees[index]);
+            }
         }
         Ok(())
-    })?;
+    });
+    sys::close(owners);
+    opened?;
     Ok(crate::rootfs::private_devices().unwrap_or(-1))
+}
+
+/// A user namespace that knows only root, which is the sandbox's own. Base directories are shown through it under a
+/// writable root, since the kernel copies nothing whose owner the sandbox has no number for. It opens nothing:
+/// commands are not root, and files of other users stay nobody's.
+fn root_alone(plan: &Plan<'_>) -> Result<i32> {
+    let [end, alive] = sys::pipe2(0o2_000_000).at(Stage::MapIds)?;
+    match sys::fork(keeper::ns::USER).at(Stage::MapIds)? {
+        Fork::Child => {
+            sys::close(alive);
+            let _ = sys::read(end, &mut [0]);
+            sys::exit(0)
+        }
+        Fork::Parent { pid, pidfd } => {
+            let pid = Decimal::of(pid as u64);
+            let mapped = write_map(&pid, b"uid_map", 0, plan.ids.uid, 1)
+                .and_then(|()| write_map(&pid, b"gid_map", 0, plan.ids.gid, 1));
+            let namespace = mapped.and_then(|()| user_namespace_of(&pid));
+            [pidfd, end, alive].into_iter().for_each(sys::close);
+            namespace
+        }
+    }
+}
+
+fn user_namespace_of(pid: &Decimal) -> Result<i32> {
+    const READ_CLOEXEC: u32 = 0o2_000_000;
+    let path = Text::<64>::of(&[b"/proc/", pid.as_bytes(), b"/ns/user"]).at(Stage::MapIds)?;
+    sys::openat(sys::AT_FDCWD, path.as_cstr(), READ_CLOEXEC, 0).at(Stage::MapIds)
 }
 
 fn map_ids(plan: &Plan<'_>, pid: i32) -> Result<()> {

@@ -11,7 +11,9 @@ mod failure;
 mod files;
 mod init;
 mod keeper;
+mod landlock;
 mod launcher;
+mod layers;
 #[allow(dead_code)] // Each side uses its own half.
 mod protocol;
 mod rootfs;

@@ -22,7 +22,7 @@
 //!
 //! | kind | from, to | body; descriptors |
 //! |---|---|---|
-//! | `Hello` | launcher, host | build id (u64) |
+//! | `Hello` | launcher, host | build id (bytes), the version of Landlock or a negative error number (i32) |
 //! | `Create` | host, launcher | the sandbox's plan, see `CreateFlags`; keeper's socket |
 //! | `Created` | launcher, host, on the keeper's socket | pid (u32) of the keeper; its pidfd |
 //! | `Ready` | keeper, host | |
@@ -143,6 +143,9 @@ stages! {
     LockDown = "dropping privileges",
     Filter = "installing the system-call filter",
     CloneInit = "making a lease's namespaces",
+    RootLayer = "mounting a writable layer over the root",
+    Landlock = "installing the rules of Landlock",
+    Clocks = "making a lease's clocks",
     MountWritable = "mounting the writable directories",
     Loopback = "bringing the loopback interface up",
     CloneRunner = "forking a runner",
@@ -195,6 +198,16 @@ pub mod proc_view {
 pub mod create {
     /// Background processes of a command are left running when it ends.
     pub const KEEP_BACKGROUND: u16 = 1;
+    /// Each lease gets a layer over the root that it can write to.
+    pub const WRITABLE_ROOT: u16 = 2;
+}
+
+/// `Create`: kinds of Landlock's rules.
+pub mod landlock {
+    /// access (u64), path (cstr)
+    pub const PATH: u8 = 0;
+    /// access (u64), port (u16)
+    pub const PORT: u8 = 1;
 }
 
 /// `Create`: the parts a root is assembled from. Each is a number (u8) and two texts: where, what.

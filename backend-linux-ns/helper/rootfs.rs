@@ -78,7 +78,7 @@ pub fn build(plan: &Plan<'_>, trees: &Trees, devices: i32) -> Result<()> {
     mount_bases(plan)?;
     mount_dev(devices).at(Stage::MountDev)?;
     mount_proc().at(Stage::MountProc)?;
-    enter().at(Stage::PivotRoot)
+    enter(c"root").at(Stage::PivotRoot)
 }
 
 /// Copies the mounts of base directories before the scratch file system covers anything.
@@ -117,8 +117,7 @@ fn scratch() -> sys::Result<()> {
 const SCRATCH: &CStr = c"/tmp";
 
 fn populate(plan: &Plan<'_>) -> Result<()> {
-    const DIRECTORY_PATH: u32 = 0o12_200_000;
-    let skel = sys::openat(sys::AT_FDCWD, c"skel", DIRECTORY_PATH, 0).at(Stage::Populate)?;
+    let skel = sys::openat(sys::AT_FDCWD, c"skel", sys::DIRECTORY_PATH, 0).at(Stage::Populate)?;
     for place in PLACES {
         sys::mkdirat(skel, place, 0o755).at(Stage::Populate)?;
     }
@@ -130,7 +129,11 @@ fn populate(plan: &Plan<'_>) -> Result<()> {
             Part::Copy => copy_file(path(what)?, skel, target),
             Part::Root => Ok(()),
         };
-        made.at_index(Stage::Populate, index)
+        made.at_index(Stage::Populate, index)?;
+        if plan.writable_root && matches!(kind, Part::Dir | Part::Text | Part::Copy) {
+            sys::fchownat(skel, target, plan.uid, plan.gid).at_index(Stage::Populate, index)?;
+        }
+        Ok(())
     })?;
     sys::close(skel);
     Ok(())
@@ -179,8 +182,8 @@ fn lower(index: usize) -> sys::Result<Text<16>> {
     Text::of(&[b"lower/", Decimal::of(index as u64).as_bytes()])
 }
 
-/// With an image the skeleton is a layer over it, without one it is the root.
-fn mount_root(plan: &Plan<'_>) -> Result<()> {
+/// The number of the part that is the root itself, if there is one.
+pub fn image(plan: &Plan<'_>) -> Result<Option<usize>> {
     let mut image = None;
     plan.each_part(|index, kind, _, _| {
         if kind == Part::Root {
@@ -188,17 +191,32 @@ fn mount_root(plan: &Plan<'_>) -> Result<()> {
         }
         Ok(())
     })?;
+    Ok(image)
+}
+
+/// With an image the skeleton is a layer over it, without one it is the root. If each lease layers the root
+/// itself, the image waits where a lease's own directory will cover it.
+fn mount_root(plan: &Plan<'_>) -> Result<()> {
+    let image = image(plan)?;
     match image {
-        Some(index) => {
+        Some(index) if !plan.writable_root => {
             let place = lower(index).at(Stage::MountRoot)?;
             let layers =
                 Text::<64>::of(&[b"lowerdir=skel:", place.as_bytes()]).at_index(Stage::MountRoot, index)?;
             mount_overlay(c"root", &layers).at_index(Stage::MountRoot, index)
         }
-        None => sys::mount(c"skel", c"root", c"", BIND, c"")
-            .and_then(|()| sys::add_mount_attributes(sys::AT_FDCWD, c"root", READ_ONLY))
-            .at(Stage::MountRoot),
+        _ => {
+            bind_read_only(c"skel", c"root").at(Stage::MountRoot)?;
+            let Some(index) = image else { return Ok(()) };
+            let place = lower(index).at(Stage::MountRoot)?;
+            bind_read_only(place.as_cstr(), c"root/box").at_index(Stage::MountRoot, index)
+        }
     }
+}
+
+fn bind_read_only(from: &CStr, to: &CStr) -> sys::Result<()> {
+    sys::mount(from, to, c"", BIND, c"")?;
+    sys::add_mount_attributes(sys::AT_FDCWD, to, READ_ONLY)
 }
 
 fn mount_overlay(target: &CStr, layers: &Text<64>) -> sys::Result<()> {
@@ -214,7 +232,12 @@ fn mount_bases(plan: &Plan<'_>) -> Result<()> {
         let place = lower(index).at(Stage::MountBase)?;
         let layers = Text::<64>::of(&[b"lowerdir=", place.as_bytes(), b":empty"]).at(Stage::MountBase)?;
         let target = Text::<256>::of(&[b"root/", target.to_bytes()]).at_index(Stage::MountBase, index)?;
-        mount_overlay(target.as_cstr(), &layers).at_index(Stage::MountBase, index)
+        // A layer of the lease's own keeps inodes apart just as well, and the kernel stacks only two.
+        let mounted = match plan.writable_root {
+            true => bind_read_only(place.as_cstr(), target.as_cstr()),
+            false => mount_overlay(target.as_cstr(), &layers),
+        };
+        mounted.at_index(Stage::MountBase, index)
     })
 }
 
@@ -250,8 +273,9 @@ fn mount_proc() -> sys::Result<()> {
     Ok(())
 }
 
-fn enter() -> sys::Result<()> {
-    sys::chdir(c"root")?;
+/// Makes the root at `place` this process's, and forgets the old one.
+pub fn enter(place: &CStr) -> sys::Result<()> {
+    sys::chdir(place)?;
     sys::pivot_root(c".", c".")?;
     // The old root lies on top of the new one at the same place.
     sys::umount(c".")?;

@@ -17,10 +17,17 @@ const F_DUPFD_CLOEXEC: i32 = 1030;
 
 /// Strips itself, tells the host, waits for the command and executes it.
 pub fn run(plan: &Plan<'_>, host: i32, procs: &[i32], init: Option<i32>) -> ! {
-    let (host, init) = match arm(plan, host, procs, init) {
+    if let Err(failure) = take_place(procs) {
+        failure.die(host)
+    }
+    let (host, init) = match keep_only(host, init).at(Stage::MapFds) {
         Ok(ends) => ends,
         Err(failure) => failure.die(host),
     };
+    // From here on the socket has its new number, and only there a failure is heard.
+    if let Err(failure) = strip(plan) {
+        failure.die(host)
+    }
     // Touched here, so that the first command does not pay for the pages.
     let Ok(buffer) = sys::map_private(None, MAX_FRAME) else { sys::exit(1) };
     buffer[..8192].fill(0);
@@ -31,18 +38,20 @@ pub fn run(plan: &Plan<'_>, host: i32, procs: &[i32], init: Option<i32>) -> ! {
     sys::exit(127)
 }
 
-fn arm(plan: &Plan<'_>, host: i32, procs: &[i32], init: Option<i32>) -> Result<(i32, Option<i32>)> {
+/// A session and cgroups of its own.
+fn take_place(procs: &[i32]) -> Result<()> {
     sys::set_signal_mask(0);
     sys::setsid().at(Stage::CloneRunner)?;
     for (index, &file) in procs.iter().enumerate() {
         sys::write(file, b"0").at_index(Stage::AttachCgroup, index)?;
     }
-    sys::unshare(ns::CGROUP).at(Stage::CgroupNamespace)?;
-    let ends = keep_only(host, init).at(Stage::MapFds)?;
+    sys::unshare(ns::CGROUP).at(Stage::CgroupNamespace)
+}
+
+fn strip(plan: &Plan<'_>) -> Result<()> {
     sys::chdir(c"/box").at(Stage::WorkingDirectory)?;
     empty_stdin().at(Stage::MapFds)?;
-    drop_privileges(plan)?;
-    Ok(ends)
+    drop_privileges(plan)
 }
 
 /// Moves the two descriptors out of the way and closes all others.
@@ -65,6 +74,7 @@ fn drop_privileges(plan: &Plan<'_>) -> Result<()> {
     sys::setresuid(plan.uid).at(Stage::LockDown)?;
     sys::clear_capabilities().at(Stage::LockDown)?;
     sys::umask(0o022);
+    crate::landlock::restrict(plan)?;
     if plan.strict_filter.is_empty() {
         return Ok(());
     }

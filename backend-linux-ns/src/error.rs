@@ -72,6 +72,7 @@ fn kind_of(stage: Stage, source: &io::Error) -> ErrorKind {
         (Stage::OpenBase, _) | (Stage::Cgroup, Some(libc::EINVAL | libc::ERANGE)) => ErrorKind::InvalidSpec,
         (_, Some(libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EOPNOTSUPP)) => ErrorKind::Unsupported,
         (Stage::CloneKeeper, Some(libc::ENOSPC | libc::EUSERS)) => ErrorKind::Unsupported,
+        (Stage::Clocks, Some(libc::EINVAL)) => ErrorKind::Unsupported,
         _ => ErrorKind::System,
     }
 }
@@ -87,6 +88,15 @@ fn hint(stage: Stage, source: &io::Error) -> &'static str {
         (Stage::CloneKeeper, Some(libc::ENOSPC)) => "raise user.max_user_namespaces or its siblings",
         (Stage::MapIds, _) => {
             "check /etc/subuid and /etc/subgid, and that newuidmap and newgidmap are set-id"
+        }
+        (Stage::Landlock, Some(libc::ENOENT)) => {
+            "each path that Landlock allows must be there in the sandbox"
+        }
+        (Stage::RootLayer, Some(libc::EINVAL)) => {
+            "the base lies on two overlays already; name one that does not"
+        }
+        (Stage::Clocks, Some(libc::EINVAL)) => {
+            "this kernel has no time namespaces; it needs 5.6 or newer with CONFIG_TIME_NS"
         }
         (Stage::OpenBase, Some(libc::EACCES)) => "every directory on the way must be open to this user",
         (Stage::OpenBase, Some(libc::EINVAL)) => "the directory has mounts below it; name one without",

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use crate::channel::{self, Message};
 use crate::decode::{Plan, Request, make_addresses};
+use crate::landlock::Landlock;
 use crate::lease::Exit;
 use crate::mode::Mode;
 use crate::protocol::Kind;
@@ -46,7 +47,9 @@ fn exec_frame() -> Vec<u8> {
 }
 
 fn create_frame() -> Vec<u8> {
-    plan::encode(SandboxSpec::default().inner(), &Mode::SingleUid.ids().unwrap()).unwrap()
+    let rules = Landlock::new().read("/usr").write("/box").connect(443).scoped();
+    let spec = SandboxSpec::builder().landlock(rules).build();
+    plan::encode(spec.inner(), &Mode::SingleUid.ids().unwrap(), &Ok(7)).unwrap()
 }
 
 /// What the host makes of a datagram that a process of the sandbox sends.

@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::cgroup::Slots;
 use crate::channel;
 use crate::error::{Error, ErrorKind, Stage};
+use crate::landlock;
 use crate::protocol::Kind;
 
 static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/helper"));
@@ -40,6 +41,8 @@ pub(crate) struct Launcher {
     socket: OwnedFd,
     pid: i32,
     pidfd: OwnedFd,
+    /// The version of Landlock, or why there is none.
+    landlock: Result<u32, String>,
 }
 
 impl Drop for Launcher {
@@ -68,8 +71,9 @@ impl Launcher {
             .recv()
             .map_err(|_| Error::gone("the launcher's thread ended"))?
             .map_err(|e| Error::system(Stage::StartLauncher, e))?;
-        let launcher = Self { socket: ours, pid, pidfd };
-        expect_hello(&launcher.socket)?;
+        let mut launcher = Self { socket: ours, pid, pidfd, landlock: Ok(0) };
+        let landlock = expect_hello(&launcher.socket)?;
+        launcher.landlock = u32::try_from(landlock).map_err(|_| landlock::missing(-landlock));
         Ok(Arc::new(launcher))
     }
 
@@ -77,6 +81,11 @@ impl Launcher {
     pub(crate) fn create(&self, frame: &[u8], keeper: &OwnedFd) -> Result<(), Error> {
         channel::send(self.socket.as_raw_fd(), frame, &[keeper.as_fd()])
             .map_err(|_| Error::gone("the launcher is gone; make a new LinuxNs"))
+    }
+
+    /// The version of Landlock that the kernel has, or why it has none and what to do.
+    pub(crate) fn landlock(&self) -> &Result<u32, String> {
+        &self.landlock
     }
 
     /// The launcher's process id.
@@ -127,13 +136,14 @@ fn has_ended(guest: &Guest, slots: Option<&Slots>, timeout: Duration) -> bool {
     poll(&mut list, Some(&timeout)).is_ok() && list[0].revents().contains(PollFlags::IN)
 }
 
-fn expect_hello(socket: &OwnedFd) -> Result<(), Error> {
+/// Waits for the launcher's first message, which tells what the kernel says to a question for Landlock.
+fn expect_hello(socket: &OwnedFd) -> Result<i32, Error> {
     let mut datagram = [0; 128];
     let len = recv(socket.as_raw_fd(), &mut datagram, MsgFlags::empty())
         .map_err(|e| Error::system(Stage::StartLauncher, e.into()))?;
     let hello = frame::parse(&datagram[..len]).ok().filter(|(header, _)| header.kind == Kind::Hello as u16);
-    match hello.and_then(|(_, mut body)| body.bytes().ok()) {
-        Some(id) if id == BUILD_ID.as_bytes() => Ok(()),
+    match hello.and_then(|(_, mut body)| Some((body.bytes().ok()?, body.i32().ok()?))) {
+        Some((id, landlock)) if id == BUILD_ID.as_bytes() => Ok(landlock),
         _ => Err(Error::new(Stage::StartLauncher, ErrorKind::Gone, "it is not the program of this build")),
     }
 }

@@ -19,7 +19,7 @@
 //!
 //! What is slow to make is made once per sandbox and pooled: the user and network namespaces, the mount
 //! skeleton, the cgroup with its open files, the filter. What is cheap is made anew for every lease: pid,
-//! mount, ipc, uts and cgroup namespaces, /tmp, /box, /dev/shm, terminals, /proc. That is faster than
+//! mount, ipc, uts, cgroup and time namespaces, /tmp, /box, /dev/shm, terminals, /proc. That is faster than
 //! resetting, and it is provably clean: nothing of a lease can outlive its namespaces.
 //!
 //! ```text
@@ -41,8 +41,10 @@
 //! that, use virtual machines. Thirty-five ways out are tried by the tests in every [`Mode`], each with a
 //! control in which it succeeds; `tests/hostile/` has the programs.
 //!
-//! What stays open: caches of the processor can be timed; two counters of sockets in /proc/net/sockstat are the
-//! whole machine's. In the unprivileged modes the nodes in /dev are the host's, so that locks on them are a
+//! [`Landlock`] adds a wall behind the mounts where one is asked for: it can close what a root shows, TCP ports, and
+//! the abstract sockets of a shared network.
+//!
+//! What stays open: caches of the processor can be timed; a few counters in /proc are the whole machine's. In the unprivileged modes the nodes in /dev are the host's, so that locks on them are a
 //! channel; [`LinuxNs::probe`] says so. Without cgroups (an ordinary user to whom none is delegated) memory,
 //! processes and processor time cannot be bounded, and asking for it is an error.
 //!
@@ -73,6 +75,8 @@ mod exec;
 mod files;
 #[cfg(all(test, target_os = "linux"))]
 mod fuzz;
+#[cfg(target_os = "linux")]
+mod landlock;
 #[cfg(target_os = "linux")]
 mod launcher;
 #[cfg(target_os = "linux")]
@@ -111,6 +115,8 @@ mod streams;
 
 #[cfg(target_os = "linux")]
 pub use error::{Error, ErrorKind, Stage};
+#[cfg(target_os = "linux")]
+pub use landlock::Landlock;
 #[cfg(target_os = "linux")]
 pub use manager::LinuxNs;
 #[cfg(target_os = "linux")]

@@ -73,6 +73,11 @@ impl LinuxNs {
         self.shared.launcher.pid()
     }
 
+    /// The version of Landlock that the kernel has, or why it has none.
+    pub(crate) fn landlock(&self) -> &Result<u32, String> {
+        self.shared.launcher.landlock()
+    }
+
     /// Why there are no cgroups, if there are none.
     pub fn missing_cgroups(&self) -> Option<&str> {
         self.shared.slots.as_ref().err().map(String::as_str)

@@ -19,15 +19,16 @@ use crate::spec::{Background, Base, Inner, ProcView};
 type PartSpec = (Part, CString, Vec<u8>);
 
 /// The frame that asks the launcher for a sandbox.
-pub(crate) fn encode(spec: &Inner, ids: &Ids) -> Result<Vec<u8>, Error> {
+pub(crate) fn encode(spec: &Inner, ids: &Ids, landlock: &Result<u32, String>) -> Result<Vec<u8>, Error> {
     refuse_impossible(&spec.limits)?;
+    spec.landlock.check(landlock, spec.writable_root)?;
     let parts = parts(spec)?;
     if parts.len() > MAX_PARTS {
         return Err(invalid(format!("has {} parts, at most {MAX_PARTS} are possible", parts.len())));
     }
-    let flags = if spec.background == Background::Keep { protocol::create::KEEP_BACKGROUND } else { 0 };
     let mut buffer = vec![0; MAX_FRAME];
-    let mut writer = Writer::new(&mut buffer, Header { kind: Kind::Create as u16, flags, seq: 0 });
+    let mut writer =
+        Writer::new(&mut buffer, Header { kind: Kind::Create as u16, flags: flags(spec), seq: 0 });
     writer.u8(ids.map as u8).u8(network(spec)).u8(match spec.proc_view {
         ProcView::Masked => protocol::proc_view::MASKED,
         ProcView::Minimal => protocol::proc_view::MINIMAL,
@@ -35,11 +36,11 @@ pub(crate) fn encode(spec: &Inner, ids: &Ids) -> Result<Vec<u8>, Error> {
     for number in [ids.uid, ids.gid, ids.sub_uid, ids.sub_gid, ids.count, COMMAND_ID, COMMAND_ID] {
         writer.u32(number);
     }
-    // The root of the file system and the three directories in it are not the user's.
-    let inodes = spec.disk_inodes().saturating_add(4);
+    let inodes = spec.disk_inodes().saturating_add(own_inodes(spec, &parts));
     writer.cstr(&decimal(spec.disk_bytes())).cstr(&decimal(inodes));
     writer.bytes(hostname(spec)?);
     writer.bytes(&seccomp::coarse()).bytes(&seccomp::strict(spec.filter, spec.network()));
+    spec.landlock.encode(landlock, &mut writer);
     writer.u32(parts.len() as u32);
     for (kind, target, what) in &parts {
         writer.u8(*kind as u8).cstr(target).bytes(what);
@@ -48,6 +49,22 @@ pub(crate) fn encode(spec: &Inner, ids: &Ids) -> Result<Vec<u8>, Error> {
         Ok(frame) => Ok(frame.to_vec()),
         Err(_) => Err(invalid("is too long; use fewer or shorter paths".into())),
     }
+}
+
+fn flags(spec: &Inner) -> u16 {
+    let set = |on: bool, flag: u16| if on { flag } else { 0 };
+    set(spec.background == Background::Keep, protocol::create::KEEP_BACKGROUND)
+        | set(spec.writable_root, protocol::create::WRITABLE_ROOT)
+}
+
+/// Inodes of a lease's file system that are not the user's: its root, the directories in it, and what each layer
+/// of a writable root takes.
+fn own_inodes(spec: &Inner, parts: &[PartSpec]) -> u64 {
+    const DIRECTORIES: u64 = 4;
+    const FOR_LAYERS: u64 = 3;
+    const PER_LAYER: u64 = 4;
+    let layers = 1 + parts.iter().filter(|(kind, ..)| *kind == Part::Tree).count() as u64;
+    DIRECTORIES + if spec.writable_root { FOR_LAYERS + PER_LAYER * layers } else { 0 }
 }
 
 /// The same rule as for a command's own limits. A disk of size 0 would even be one without a bound.

@@ -70,6 +70,15 @@ impl LinuxNs {
                 found(format!("limit {limit}"), missing);
             }
         }
+        let landlock = self.landlock();
+        for (needed, what) in crate::landlock::VERSIONS {
+            let missing = match landlock {
+                Err(reason) => Some(reason.clone()),
+                Ok(version) if *version < needed => Some(crate::landlock::too_old(*version, needed, "it")),
+                Ok(_) => None,
+            };
+            found(format!("Landlock: {what}"), missing);
+        }
         let shared_devices = match self.mode() {
             Mode::Root => None,
             _ => {

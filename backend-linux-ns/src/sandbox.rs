@@ -47,7 +47,7 @@ impl Sandbox {
     pub(crate) async fn create(shared: Arc<Shared>, spec: SandboxSpec) -> Result<Self, Error> {
         let slot = shared.slot(spec.inner())?;
         let making = Making { shared: &shared, slot };
-        let frame = plan::encode(spec.inner(), &shared.mode.ids()?)?;
+        let frame = plan::encode(spec.inner(), &shared.mode.ids()?, shared.launcher.landlock())?;
         let (keeper, theirs) = Channel::pair().map_err(|e| Error::system(Stage::CloneKeeper, e))?;
         shared.launcher.create(&frame, &theirs)?;
         drop(theirs);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use poolyard_exec::{Limits, Network, Profile};
 
+use crate::landlock::Landlock;
 use crate::seccomp::Filter;
 
 /// What a sandbox is made from: its root, its network, its size. Two equal specifications share sandboxes.
@@ -36,13 +37,16 @@ pub(crate) struct Inner {
     pub(crate) hostname: String,
     pub(crate) proc_view: ProcView,
     pub(crate) filter: Filter,
+    pub(crate) landlock: Landlock,
+    pub(crate) writable_root: bool,
     pub(crate) background: Background,
     pub(crate) reuse: ReusePolicy,
     pub(crate) canary: Option<Canary>,
     pub(crate) limits: Limits,
 }
 
-/// What the root of a sandbox shows, always read-only.
+/// What the root of a sandbox shows. What is shown is never changed, not even under a
+/// [writable root](SandboxSpecBuilder::writable_root).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Base {
     /// The host's programs and libraries: /usr and what belongs to it, and the few files of /etc that
@@ -116,6 +120,8 @@ impl SandboxSpec {
                 hostname: "sandbox".into(),
                 proc_view: ProcView::default(),
                 filter: Filter::default(),
+                landlock: Landlock::default(),
+                writable_root: false,
                 background: Background::default(),
                 reuse: ReusePolicy::default(),
                 canary: None,
@@ -248,6 +254,26 @@ impl SandboxSpecBuilder {
     /// The system-call filter.
     pub fn filter(mut self, filter: Filter) -> Self {
         self.inner.filter = filter;
+        self
+    }
+
+    /// What commands may use of the files that are there, of ports and of abstract sockets.
+    pub fn landlock(mut self, rules: Landlock) -> Self {
+        self.inner.landlock = rules;
+        self
+    }
+
+    /// Commands can write to the root, too: into a layer of the lease's own, over the base and gone with the lease.
+    /// It shares the limits of the disk with /box and /tmp, and costs a recycle some 0.1 ms for each base directory.
+    ///
+    /// The directories and files that the sandbox makes, and the tops of base directories, are the command's own. Below
+    /// them owners and modes are the base's: commands are not root, and change only what they may. To let them change
+    /// all of an unpacked image, `chmod -R a+rwX` it, or own it and use the mode
+    /// [`SingleUid`](crate::Mode::SingleUid). What is owned outside by somebody else than root (in mode root), or than
+    /// this process's user (in the others), cannot be changed; nor can anything below the tops on file systems
+    /// without idmapped mounts (ext4, xfs and btrfs have them, an overlay has not) in mode root.
+    pub fn writable_root(mut self) -> Self {
+        self.inner.writable_root = true;
         self
     }
 

@@ -43,6 +43,7 @@ pub mod nr {
     pub const PPOLL: usize = 271; pub const UNSHARE: usize = 272; pub const SIGNALFD4: usize = 289;
     pub const DUP3: usize = 292; pub const PIPE2: usize = 293; pub const PRLIMIT64: usize = 302; pub const SECCOMP: usize = 317;
     pub const CLONE: usize = 56; pub const SCHED_GETAFFINITY: usize = 204; pub const UNLINKAT: usize = 263;
+    pub const CLOCK_GETTIME: usize = 228; pub const STATX: usize = 332;
 }
 
 /// System-call numbers.
@@ -64,6 +65,7 @@ pub mod nr {
     pub const PPOLL: usize = 73; pub const UNSHARE: usize = 97; pub const SIGNALFD4: usize = 74;
     pub const DUP3: usize = 24; pub const PIPE2: usize = 59; pub const PRLIMIT64: usize = 261; pub const SECCOMP: usize = 277;
     pub const CLONE: usize = 220; pub const SCHED_GETAFFINITY: usize = 123; pub const UNLINKAT: usize = 35;
+    pub const CLOCK_GETTIME: usize = 113; pub const STATX: usize = 291;
 }
 
 /// Numbers that are the same on all processors.
@@ -115,6 +117,12 @@ pub fn retry<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+const O_DIRECTORY: u32 = 0o200_000;
+#[cfg(target_arch = "aarch64")]
+const O_DIRECTORY: u32 = 0o40_000;
+/// Opens a directory as a place to start from: `O_PATH | O_DIRECTORY | O_CLOEXEC`.
+pub const DIRECTORY_PATH: u32 = 0o12_000_000 | O_DIRECTORY;
 pub const AT_FDCWD: i32 = -100;
 pub const AT_EMPTY_PATH: u32 = 0x1000;
 pub const SIGKILL: i32 = 9;
@@ -175,6 +183,17 @@ pub fn unlinkat(dir: i32, path: &CStr) -> Result<()> {
 
 pub fn fchownat(dir: i32, path: &CStr, uid: u32, gid: u32) -> Result<()> {
     plain!(nr::FCHOWNAT, dir, path.as_ptr(), uid, gid, 0).map(drop)
+}
+
+/// Type and mode of a file.
+pub fn mode_of(path: &CStr) -> Result<u32> {
+    const MODE_AT: usize = 28;
+    let mut about = [0u8; 256];
+    // SAFETY: the kernel writes one `struct statx` of 256 bytes.
+    unsafe {
+        call(nr::STATX, [AT_FDCWD as usize, path.as_ptr() as usize, 0, 3, about.as_mut_ptr() as usize, 0])
+    }?;
+    Ok(u32::from(u16::from_ne_bytes([about[MODE_AT], about[MODE_AT + 1]])))
 }
 
 pub fn fchmodat(dir: i32, path: &CStr, mode: u32) -> Result<()> {
@@ -426,6 +445,14 @@ pub fn poll(fds: &mut [PollFd]) -> Result<usize> {
     retry(|| unsafe { call(nr::PPOLL, [fds.as_mut_ptr() as usize, fds.len(), 0, 0, 0, 0]) })
 }
 
+/// What a clock shows: seconds and nanoseconds.
+pub fn clock(number: i32) -> Result<[u64; 2]> {
+    let mut time = [0u64; 2];
+    // SAFETY: the kernel writes two numbers into `time`.
+    unsafe { call(nr::CLOCK_GETTIME, [number as usize, time.as_mut_ptr() as usize, 0, 0, 0, 0]) }?;
+    Ok(time)
+}
+
 /// Sleeps for a millisecond, or less if a signal comes.
 pub fn sleep_millisecond() {
     let time = [0u64, 1_000_000];
@@ -501,6 +528,13 @@ pub fn add_mount_attributes(dir: i32, path: &CStr, attributes: u64) -> Result<()
     plain!(nrc::MOUNT_SETATTR, dir, path.as_ptr(), AT_EMPTY_PATH, change.as_ptr(), 32).map(drop)
 }
 
+/// Shows the files of a detached mount under the owners that they have in a user namespace.
+pub fn show_owners_of(user_namespace: i32, mount: i32) -> Result<()> {
+    const IDMAP: u64 = 0x0010_0000;
+    let change = [IDMAP, 0, 0, user_namespace as u64];
+    plain!(nrc::MOUNT_SETATTR, mount, c"".as_ptr(), AT_EMPTY_PATH, change.as_ptr(), 32).map(drop)
+}
+
 /// Opens `path` below `dir` without following any link, up to the last component included.
 pub fn open_beneath(dir: i32, path: &CStr, flags: u32, mode: u32) -> Result<i32> {
     const NO_MAGICLINKS: u64 = 2;
@@ -508,4 +542,42 @@ pub fn open_beneath(dir: i32, path: &CStr, flags: u32, mode: u32) -> Result<i32>
     const BENEATH: u64 = 8;
     let how = [u64::from(flags), u64::from(mode), NO_MAGICLINKS | NO_SYMLINKS | BENEATH];
     plain!(nrc::OPENAT2, dir, path.as_ptr(), how.as_ptr(), 24).map(|fd| fd as i32)
+}
+
+// Landlock
+
+/// The version of Landlock that this kernel has.
+pub fn landlock_version() -> Result<u32> {
+    const VERSION: u32 = 1;
+    plain!(nrc::LANDLOCK_CREATE_RULESET, 0, 0, VERSION).map(|version| version as u32)
+}
+
+/// A set of rules that allows nothing of what it handles: access to files, use of ports, reach.
+pub fn landlock_rules(files: u64, ports: u64, scope: u64) -> Result<i32> {
+    let handled = [files, ports, scope];
+    plain!(nrc::LANDLOCK_CREATE_RULESET, handled.as_ptr(), size_of_val(&handled), 0).map(|fd| fd as i32)
+}
+
+/// Allows `access` to what lies at and below the open file `at`.
+pub fn landlock_allow_path(rules: i32, at: i32, access: u64) -> Result<()> {
+    #[repr(C, packed)]
+    struct Beneath {
+        access: u64,
+        at: i32,
+    }
+    const PATH_BENEATH: u32 = 1;
+    let rule = Beneath { access, at };
+    plain!(nrc::LANDLOCK_ADD_RULE, rules, PATH_BENEATH, &raw const rule, 0).map(drop)
+}
+
+/// Allows `access` to a TCP port.
+pub fn landlock_allow_port(rules: i32, port: u16, access: u64) -> Result<()> {
+    const NET_PORT: u32 = 2;
+    let rule = [access, u64::from(port)];
+    plain!(nrc::LANDLOCK_ADD_RULE, rules, NET_PORT, rule.as_ptr(), 0).map(drop)
+}
+
+/// Puts this process and its children under the rules, for ever.
+pub fn landlock_restrict_self(rules: i32) -> Result<()> {
+    plain!(nrc::LANDLOCK_RESTRICT_SELF, rules, 0).map(drop)
 }

@@ -1,5 +1,6 @@
 //! Parties that are killed or stopped, at every step.
 
+use std::future::Future;
 use std::time::Duration;
 
 use poolyard_core::{Manager, Reason};
@@ -68,6 +69,28 @@ async fn a_party_that_dies_during_a_run_ends_the_run_and_not_the_backend() {
         assert_eq!(error.kind(), ErrorKind::ResourceGone, "{name}: {error}");
         assert!(!error.leaves_usable());
         destroy(&ns, sandbox).await;
+    }
+    assert_eq!(printed(&sandbox(&ns).await, "echo alive").await, "alive");
+}
+
+#[tokio::test]
+async fn creations_that_are_dropped_at_any_moment_do_not_end_the_launcher() {
+    let Some(ns) = backend("dropped creations") else { return };
+    let spec = SandboxSpec::default();
+    for microseconds in (0..2000).step_by(10) {
+        let moment = Duration::from_micros(microseconds);
+        let _ = tokio::time::timeout(moment, ns.sandbox(&spec)).await;
+    }
+    // Dropped as soon as the launcher has spoken of the keeper, which is killed then.
+    for polls in [1, 2, 3].repeat(50) {
+        let mut creation = Box::pin(ns.sandbox(&spec));
+        for _ in 0..polls {
+            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(creation.as_mut().poll(cx))).await;
+            if polled.is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
     }
     assert_eq!(printed(&sandbox(&ns).await, "echo alive").await, "alive");
 }

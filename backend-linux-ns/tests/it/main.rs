@@ -9,11 +9,13 @@
 mod commands;
 mod hosts;
 mod kills;
+mod landlock;
 mod limits;
 mod matrix;
 #[path = "../../helper/protocol.rs"]
 #[allow(dead_code, unreachable_pub, reason = "only the messages are of interest here")]
 mod protocol;
 mod recycle;
+mod roots;
 mod soak;
 mod support;
