@@ -48,7 +48,7 @@
 //! | | |
 //! |---|---|
 //! | Docker | tested with 20.10 (API 1.41), and by hand with 26.1 (API 1.45); newer ones are spoken to without a version in the path, and their replies read tolerantly |
-//! | Podman | tested with 4.3; health checks need systemd's timers, containers without an agent need `catatonit`; it reads no runtime; a restart at times costs the container, and the pool makes another; its containers outlive its service |
+//! | Podman | tested with 4.3; health checks need systemd's timers, containers without an agent need `catatonit`; it reads no runtime; a restart at times costs the container, and another takes its place; its containers outlive its service |
 //! | elsewhere, by `tcp://` | only containers without an agent: it comes by a directory of this machine. No TLS and no ssh: use a tunnel to a local socket |
 //!
 //! With live restore, Docker 20.10 removes running containers at its restart, because they are to be

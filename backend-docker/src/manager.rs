@@ -169,7 +169,11 @@ impl DockerManager {
                     false => Ok(()),
                 }
             }
-            Reset::Restart => restart(container, cx).await,
+            Reset::Restart => match restart(container, cx).await {
+                // Podman at times takes this end for the last one.
+                Err(_) if is_removed(container).await => self.replace(container, cx).await,
+                result => result,
+            },
         }
     }
 
@@ -179,6 +183,11 @@ impl DockerManager {
         drop(std::mem::replace(container, new));
         Ok(())
     }
+}
+
+async fn is_removed(container: &Container) -> bool {
+    let found = container.engine().inspect(&container.id).await;
+    found.is_err_and(|error| *error.kind() == ErrorKind::Missing)
 }
 
 /// The engine's restart. The agent calls again, at a fresh socket.

@@ -29,6 +29,8 @@ pub enum Reset {
     /// The engine restarts it and it becomes ready again; all its files in memory are new. Slower
     /// than [`Recreate`](Reset::Recreate), and only right where the root is read-only. Ports that
     /// the engine chooses change.
+    ///
+    /// Podman at times removes the container instead; a new one takes its place.
     Restart,
 }
 
