@@ -2,6 +2,8 @@
 
 #![allow(missing_docs)]
 
+#[path = "it/census.rs"]
+mod census;
 #[path = "it/engine.rs"]
 mod engine;
 
@@ -48,7 +50,8 @@ impl Harness for Docker {
 
     async fn new() -> Self {
         let n = WORLDS.fetch_add(1, Ordering::Relaxed);
-        Docker { host: engine::host().unwrap(), world: format!("{}-{n}", std::process::id()) }
+        let host = engine::find_once().as_ref().unwrap();
+        Docker { host, world: format!("{}-{n}", std::process::id()) }
     }
 
     fn manager(&self) -> DockerManager {
@@ -98,7 +101,7 @@ impl Harness for Docker {
     }
 
     fn census(&self) -> Option<Scope> {
-        Some(Scope::new())
+        Some(Scope::new().with("engine", engine::held))
     }
 
     const CALL_DEADLINE: Duration = Duration::from_secs(20);

@@ -20,13 +20,19 @@ socket=$dir/docker.sock pid_file=$dir/$engine.pid
 
 api() { curl -sf --unix-socket "$socket" "$@"; }
 
-install_engine() {
-  local program=dockerd packages="docker.io busybox-static iptables curl"
-  if [ "$engine" = podman ]; then
-    program=podman packages="$packages podman containernetworking-plugins catatonit"
+has() { command -v "$1" >/dev/null; }
+
+installed() {
+  has busybox && has curl && has ip && has iptables || return
+  if [ "$engine" = docker ]; then has dockerd; else
+    has podman && { [ -x /usr/libexec/podman/catatonit ] || has catatonit; }
   fi
-  command -v $program >/dev/null && command -v busybox >/dev/null &&
-    { [ "$engine" = docker ] || [ -x /usr/libexec/podman/catatonit ] || command -v catatonit >/dev/null; } && return
+}
+
+install_engine() {
+  installed && return
+  local packages="docker.io busybox-static curl iproute2 iptables"
+  [ "$engine" = docker ] || packages="$packages podman containernetworking-plugins catatonit"
   export DEBIAN_FRONTEND=noninteractive
   # The package must not start a service of its own.
   [ -e /usr/sbin/policy-rc.d ] || { printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; }

@@ -2,6 +2,8 @@
 
 #![allow(missing_docs)]
 
+#[path = "it/census.rs"]
+mod census;
 #[path = "it/engine.rs"]
 mod engine;
 
@@ -15,10 +17,11 @@ use poolyard_testkit::exec::ExecHarness;
 
 struct Docker;
 
-/// A pooled container, and the pool that must outlive it.
+/// A pooled container, the pool that must outlive it, and the scene that looks at what is left of both.
 struct Pooled {
     container: Lease<DockerManager>,
     _pool: Pool<DockerManager>,
+    _scene: engine::Scene,
 }
 
 impl Exec for Pooled {
@@ -43,12 +46,16 @@ impl ExecHarness for Docker {
     }
 
     async fn executor(limits: Limits) -> Pooled {
-        let manager = DockerManager::builder().host(engine::host().unwrap()).build().unwrap();
-        let pool = Pool::builder(manager).max_total(1).wait_timeout(Duration::from_secs(60)).build().unwrap();
+        let scene = engine::scene().unwrap();
+        let pool = Pool::builder(scene.manager())
+            .max_total(1)
+            .wait_timeout(Duration::from_secs(60))
+            .build()
+            .unwrap();
         let profile = Profile::new().image(engine::IMAGE).limits(limits);
         let spec = ContainerSpec::try_from(&profile).unwrap();
         let container = pool.acquire(&spec).await.unwrap();
-        Pooled { container, _pool: pool }
+        Pooled { container, _pool: pool, _scene: scene }
     }
 }
 

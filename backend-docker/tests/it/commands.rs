@@ -6,11 +6,12 @@ use poolyard_docker::Container;
 use poolyard_exec::{Command, ErrorKind, Exec, Limit, Limits, OutputReader, TtySize, Verdict};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::engine::{host, manager, pool_of, sandbox};
+use crate::engine::{pool_of, sandbox, scene};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_runs_and_its_output_and_code_come_back() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 2);
     let container = pool.acquire(&sandbox()).await.unwrap();
     let command = Command::shell("cat; echo err >&2; exit 3").stdin_bytes("in").env("PATH", "/bin");
@@ -21,7 +22,8 @@ async fn a_command_runs_and_its_output_and_code_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_over_its_time_ends_with_its_whole_tree() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 2);
     let container = pool.acquire(&sandbox()).await.unwrap();
     let limits = Limits::new().wall_time(Duration::from_millis(300));
@@ -81,7 +83,8 @@ async fn change_a_size(container: &Container) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_can_work_at_a_terminal_in_a_container() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     for spec in [sandbox(), sandbox().user("user")] {
         let container = pool.acquire(&spec).await.unwrap();
@@ -92,7 +95,8 @@ async fn somebody_can_work_at_a_terminal_in_a_container() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_input_of_a_terminal_ends_wherever_its_line_stands() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     let container = pool.acquire(&sandbox()).await.unwrap();
     for (input, echoed) in [("", ""), ("two\nlines\n", "lines\r\n"), ("half a line", "half a line")] {
@@ -107,7 +111,8 @@ async fn the_input_of_a_terminal_ends_wherever_its_line_stands() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_output_of_a_terminal_arrives_and_its_limits_hold() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     let container = pool.acquire(&sandbox()).await.unwrap();
     let script = "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done";
@@ -127,7 +132,8 @@ async fn all_output_of_a_terminal_arrives_and_its_limits_hold() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_size_is_refused_where_there_is_no_terminal() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     let container = pool.acquire(&sandbox()).await.unwrap();
     let process = container.spawn(&Command::new("/bin/cat").stdin_piped()).await.unwrap();
@@ -137,7 +143,8 @@ async fn a_size_is_refused_where_there_is_no_terminal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn statistics_come_from_the_containers_own_groups() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     let container = pool.acquire(&sandbox()).await.unwrap();
     let before = container.stats().await.unwrap();
@@ -165,7 +172,8 @@ async fn until_stats(container: &Container, wanted: impl Fn(&poolyard_docker::St
 /// Everything that goes to the engine goes through a socket of the network.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_is_reached_over_tcp() {
-    let Some(host) = host() else { return };
+    let Some(scene) = scene() else { return };
+    let host = scene.host();
     let engine = host.strip_prefix("unix://").unwrap().to_owned();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("tcp://{}", listener.local_addr().unwrap());

@@ -1,35 +1,162 @@
 //! An engine for the tests: the one that `DOCKER_HOST` names, or a private one that this process
 //! starts (as root, by `engine.sh`) and ends at its exit. `POOLYARD_ENGINE=podman` starts Podman.
+//!
+//! A test reaches it through its [`Scene`] only, and at the scene's end nothing may be there that was not
+//! there at its beginning.
 
 #![allow(dead_code)] // Each test program uses its part.
 
-use std::path::PathBuf;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use poolyard_core::Pool;
 use poolyard_docker::{ContainerSpec, DockerManager};
 
+use crate::census::{self, Items};
+
 pub(crate) const IMAGE: &str = "poolyard-test:1";
 
-/// An engine of one test, which can be stopped, killed and frozen.
+/// How long the engine may take to be rid of what a test had.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Set for processes that a test starts to be killed: their end is looked at from outside.
+pub(crate) const VICTIM: &str = "POOLYARD_TEST_VICTIM";
+
+/// One test with the engine. One at a time, so that what is there afterwards is known to be the test's.
+/// Keep it before everything else: what is declared later is dropped earlier.
+///
+/// Dropping the last handle takes a census of containers, networks, volumes, the engine's processes for
+/// them, and this process's directories and connections. What has been added fails the test.
+#[must_use]
+#[derive(Clone)]
+pub(crate) struct Scene(Arc<Watched>);
+
+struct Watched {
+    host: &'static str,
+    /// `None` for a victim.
+    before: Option<Items>,
+    patience: Duration,
+    _turn: Turn,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Weak<Watched>> = const { RefCell::new(Weak::new()) };
+}
+
+impl Scene {
+    pub(crate) fn host(&self) -> &'static str {
+        self.0.host
+    }
+
+    pub(crate) fn manager(&self) -> DockerManager {
+        DockerManager::builder().host(self.host()).build().unwrap()
+    }
+}
+
+/// The engine for this test, or `None` with the reason printed. What a test calls gets the same scene.
+pub(crate) fn scene() -> Option<Scene> {
+    scene_with(PATIENCE)
+}
+
+pub(crate) fn scene_with(patience: Duration) -> Option<Scene> {
+    if let Some(current) = CURRENT.with_borrow(Weak::upgrade) {
+        return Some(Scene(current));
+    }
+    let host = host()?;
+    let turn = Turn::wait();
+    let before = std::env::var_os(VICTIM).is_none().then(|| settled(host));
+    let watched = Arc::new(Watched { host, before, patience, _turn: turn });
+    CURRENT.set(Arc::downgrade(&watched));
+    Some(Scene(watched))
+}
+
+/// What there is now, for a census of somebody else's.
+pub(crate) fn held() -> Vec<String> {
+    let dir = SHARED_DIR.get().map(PathBuf::as_path);
+    find_once().as_ref().map_or(Vec::new(), |host| census::take(host, dir).into_iter().collect())
+}
+
+/// What is there once it does not change any more: the test before may have been cut short by a failure.
+fn settled(host: &str) -> Items {
+    let dir = SHARED_DIR.get().map(PathBuf::as_path);
+    let mut last = census::take(host, dir);
+    loop {
+        std::thread::sleep(Duration::from_millis(5));
+        let now = census::take(host, dir);
+        if now == last {
+            return now;
+        }
+        last = now;
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let Some(before) = self.before.take().filter(|_| !std::thread::panicking()) else { return };
+        let dir = SHARED_DIR.get().map(PathBuf::as_path);
+        let left = leftovers(self.host, dir, &before, self.patience);
+        assert!(left.is_empty(), "the test left this behind:\n{}", left.join("\n"));
+    }
+}
+
+/// What was not there before and does not go away.
+fn leftovers(host: &str, dir: Option<&Path>, before: &Items, patience: Duration) -> Vec<String> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left: Vec<String> = census::take(host, dir).difference(before).cloned().collect();
+        if left.is_empty() || Instant::now() >= deadline {
+            return left;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The right to be the only test with an engine.
+struct Turn;
+
+static TAKEN: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+impl Turn {
+    fn wait() -> Turn {
+        let (taken, free) = &TAKEN;
+        let taken = taken.lock().unwrap();
+        *free.wait_while(taken, |taken| *taken).unwrap() = true;
+        Turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TAKEN.0.lock().unwrap() = false;
+        TAKEN.1.notify_one();
+    }
+}
+
+/// An engine of one test, which can be stopped, killed and frozen. At its end it must be as empty as it was
+/// at its beginning, if it still answers.
 pub(crate) struct Private {
     pub(crate) dir: PathBuf,
     env: Vec<(&'static str, &'static str)>,
+    before: Items,
+    _scene: Scene,
 }
 
 impl Private {
     /// Starts one more engine, in a network namespace of its own; or `None` with the reason printed.
     pub(crate) fn start(name: &str, env: &[(&'static str, &'static str)]) -> Option<Private> {
-        host()?;
+        let scene = scene()?;
         if SHARED_DIR.get().is_none() {
             assert!(!required(kind()), "{} needs to start an engine; unset DOCKER_HOST", test_name());
             return skip("it stops its engine, which it may not do to yours");
         }
         let dir = std::env::temp_dir().join(format!("poolyard-engine-{}-{name}", std::process::id()));
-        let engine = Private { dir, env: [env, &[("NETNS", "1")]].concat() };
+        let env = [env, &[("NETNS", "1")]].concat();
+        let mut engine = Private { dir, env, before: Items::new(), _scene: scene };
         engine.script("up");
+        engine.before = census::take(&engine.host(), Some(&engine.dir));
         Some(engine)
     }
 
@@ -54,9 +181,14 @@ impl Private {
 
 impl Drop for Private {
     fn drop(&mut self) {
+        let left = match std::thread::panicking() {
+            true => Vec::new(),
+            false => leftovers(&self.host(), Some(&self.dir), &self.before, PATIENCE),
+        };
         if let Err(error) = script("down", &self.dir, &self.env) {
             eprintln!("the engine in {} was not ended: {error}", self.dir.display());
         }
+        assert!(left.is_empty(), "the test left this behind in its own engine:\n{}", left.join("\n"));
     }
 }
 
@@ -78,34 +210,7 @@ static SHARED_DIR: OnceLock<PathBuf> = OnceLock::new();
 
 extern "C" fn end_shared() {
     let Some(dir) = SHARED_DIR.get() else { return };
-    let left = left_behind(&format!("unix://{}/docker.sock", dir.display()));
     let _ = script("down", dir, &[]);
-    if !left.is_empty() {
-        eprintln!("the tests left this behind:\n{left}");
-        // SAFETY: the process ends here as it would a moment later, with another code.
-        #[allow(unsafe_code)]
-        unsafe {
-            libc::_exit(101)
-        }
-    }
-}
-
-/// What the engine still has of ours when all tests are over: nothing, after a moment. What no agent
-/// ends with its runtime is left to a sweep, so it is swept here as another process would.
-fn left_behind(host: &str) -> String {
-    let mut left = String::new();
-    for _ in 0..100 {
-        let containers = docker(host, &["ps", "-a", "--format", "container {{.Names}} {{.Command}}"]);
-        let volumes = docker(host, &["volume", "ls", "--format", "volume {{.Name}}"]);
-        let filter =
-            ["network", "ls", "--filter", "label=dev.poolyard.owner", "--format", "network {{.Name}}"];
-        left = [containers, volumes, docker(host, &filter)].join("\n").trim().to_owned();
-        if left.is_empty() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    left
 }
 
 /// The engine that tests start: `docker` or `podman`.
@@ -189,7 +294,7 @@ pub(crate) fn find_once() -> &'static Result<String, String> {
 }
 
 /// The engine's address, or `None` with the reason printed.
-pub(crate) fn host() -> Option<&'static str> {
+fn host() -> Option<&'static str> {
     match find_once() {
         Ok(host) => Some(host),
         Err(reason) => {
@@ -199,9 +304,9 @@ pub(crate) fn host() -> Option<&'static str> {
     }
 }
 
-/// A manager, or `None` with the reason printed.
-pub(crate) fn manager() -> Option<DockerManager> {
-    Some(DockerManager::builder().host(host()?).build().unwrap())
+/// For a pool in a static, which is in no test's hands.
+pub(crate) fn manager_for_a_static() -> DockerManager {
+    DockerManager::builder().host(host().expect("a scene was there before")).build().unwrap()
 }
 
 pub(crate) type ContainerPool = Pool<DockerManager>;

@@ -7,7 +7,7 @@ use poolyard_docker::{Check, ContainerSpec, DockerManager, ErrorKind, MIB, Pull,
 use poolyard_exec::{Command, Exec, Limit, Verdict};
 
 use crate::engine::{
-    ContainerPool, IMAGE, Private, docker, end, exists, host, manager, only_docker, pool_of, sandbox, until,
+    ContainerPool, IMAGE, Private, docker, end, exists, only_docker, pool_of, sandbox, scene, until,
 };
 use crate::proxy::{Proxy, Weather};
 use crate::ready::service;
@@ -30,7 +30,8 @@ async fn idle(pool: &ContainerPool) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_killed_or_removed_from_outside_leaves_the_pool_before_anyone_gets_it() {
-    let (Some(manager), Some(host)) = (manager(), host()) else { return };
+    let Some(scene) = scene() else { return };
+    let (manager, host) = (scene.manager(), scene.host());
     let pool = pool_of(&manager, 1);
     for action in [&["kill"][..], &["rm", "-f"], &["stop", "-t", "0"]] {
         let id = idle(&pool).await;
@@ -46,7 +47,8 @@ async fn a_container_killed_or_removed_from_outside_leaves_the_pool_before_anyon
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_user_of_a_container_that_dies_is_told() {
-    let (Some(manager), Some(host)) = (manager(), host()) else { return };
+    let Some(scene) = scene() else { return };
+    let (manager, host) = (scene.manager(), scene.host());
     let pool = pool_of(&manager, 1);
     let lease = pool.acquire(&sandbox()).await.unwrap();
     let command = Command::shell("sleep 1000").env("PATH", "/bin");
@@ -157,7 +159,8 @@ async fn a_full_disk_is_named_and_what_runs_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_engine_takes_its_time_and_nothing_else() {
-    let Some(host) = host() else { return };
+    let Some(scene) = scene() else { return };
+    let host = scene.host();
     let proxy = Proxy::start(host, "slow");
     proxy.set(Weather { delay: Duration::from_millis(200), ..Weather::default() });
     let pool = pool_of(&proxy.manager(), 1);
@@ -172,7 +175,8 @@ async fn a_slow_engine_takes_its_time_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_comes_too_late_is_nobodys_and_is_removed() {
-    let Some(host) = host() else { return };
+    let Some(scene) = scene() else { return };
+    let host = scene.host();
     let proxy = Proxy::start(host, "late");
     let limit = Duration::from_secs(2);
     let pool = Pool::builder(proxy.manager()).max_total(1).create_timeout(limit).wait_timeout(limit * 10);
@@ -196,7 +200,8 @@ fn without_agent() -> ContainerSpec {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_stream_that_is_cut_alone_is_opened_again_and_tells_what_was_missed() {
-    let Some(host) = host() else { return };
+    let Some(scene) = scene() else { return };
+    let host = scene.host();
     let proxy = Proxy::start(host, "events");
     let pool = pool_of(&proxy.manager(), 1);
     let lease = pool.acquire(&without_agent()).await.unwrap();
@@ -218,7 +223,8 @@ async fn an_event_stream_that_is_cut_alone_is_opened_again_and_tells_what_was_mi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_out_of_memory_is_told_and_its_container_serves_on() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     let spec = sandbox().memory(48 * MIB);
     let lease = pool.acquire(&spec).await.unwrap();
@@ -234,7 +240,8 @@ async fn a_program_out_of_memory_is_told_and_its_container_serves_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_out_of_memory_takes_its_container_along() {
-    let (Some(manager), Some(host)) = (manager(), host()) else { return };
+    let Some(scene) = scene() else { return };
+    let (manager, host) = (scene.manager(), scene.host());
     let pool = pool_of(&manager, 1);
     let script = "echo up; until test -e /tmp/go; do sleep 0.05; done; \
                   exec dd if=/dev/zero of=/dev/null bs=256M count=9";
@@ -251,7 +258,8 @@ async fn a_service_out_of_memory_takes_its_container_along() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_is_removed_is_named_and_what_runs_of_it_goes_on() {
-    let (Some(manager), Some(host)) = (manager(), host()) else { return };
+    let Some(scene) = scene() else { return };
+    let (manager, host) = (scene.manager(), scene.host());
     docker(host, &["tag", IMAGE, "poolyard-going:1"]);
     let pool = pool_of(&manager, 2);
     let spec = ContainerSpec::sandbox("poolyard-going:1").pull(Pull::Never);

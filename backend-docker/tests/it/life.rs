@@ -8,10 +8,10 @@ use poolyard_core::{Lease, Pool};
 use poolyard_docker::{ContainerSpec, DockerManager, Mount, Network, Port, TestPool};
 use poolyard_exec::{Command, Exec};
 
-use crate::engine::{Private, docker, exists, host, manager, pool_of, sandbox, until};
+use crate::engine::{
+    Private, VICTIM, docker, exists, manager_for_a_static, pool_of, sandbox, scene, scene_with, until,
+};
 use crate::ready::service;
-
-const VICTIM: &str = "POOLYARD_TEST_VICTIM";
 
 /// Not a test by itself: what another process does until it is killed.
 #[tokio::test(flavor = "multi_thread")]
@@ -20,9 +20,14 @@ async fn victim() {
     if role == "static" {
         return one_test_of_a_process().await;
     }
-    let pool = pool_of(&manager().unwrap(), 4);
+    let scene = scene().unwrap();
+    let pool = match role.as_str() {
+        "asleep" => crate::sleep::sleepy_pool(&scene.manager(), 4),
+        _ => pool_of(&scene.manager(), 4),
+    };
     let spec = match role.as_str() {
         "range" => ranged(),
+        "asleep" => sandbox(),
         "volumes" => {
             sandbox().mount(Mount::anonymous("/data")).mount(Mount::volume("victims-volume", "/named"))
         }
@@ -35,6 +40,9 @@ async fn victim() {
     let first = pool.acquire(&spec).await.unwrap();
     let second = pool.acquire(&spec).await.unwrap();
     say(&[first.id(), second.id()]);
+    if role == "asleep" {
+        drop([first, second]);
+    }
     std::future::pending::<()>().await;
 }
 
@@ -44,7 +52,7 @@ fn say(ids: &[&str]) {
 }
 
 static POOL: TestPool =
-    TestPool::new(|| sandbox().label("test", "static")).max_total(2).manager(|| Ok(manager().unwrap()));
+    TestPool::new(|| sandbox().label("test", "static")).max_total(2).manager(|| Ok(manager_for_a_static()));
 
 /// What a test is where each is a process: it uses the pool and returns, and nothing is closed.
 async fn one_test_of_a_process() {
@@ -59,12 +67,12 @@ fn ranged() -> ContainerSpec {
 }
 
 /// Starts another process that holds two containers, and gives their ids.
-fn start_victim(role: &str) -> (Child, Vec<String>) {
+pub(crate) fn start_victim(role: &str) -> (Child, Vec<String>) {
     let mut command = HostCommand::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "life::victim", "--nocapture"])
         .env(VICTIM, role)
-        .env("DOCKER_HOST", host().unwrap());
+        .env("DOCKER_HOST", scene().unwrap().host());
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     let line = lines.find_map(|l| Some(l.split_once("VICTIM ")?.1.to_owned())).unwrap();
@@ -75,7 +83,8 @@ fn start_victim(role: &str) -> (Child, Vec<String>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_and_anonymous_volumes_of_a_killed_process_are_gone_without_anybodys_help() {
-    let Some(host) = host() else { return };
+    let Some(scene) = scene() else { return };
+    let host = scene.host();
     let (mut child, ids) = start_victim("volumes");
     let volumes = || docker(host, &["volume", "ls", "-q"]).lines().filter(|v| v.len() == 64).count();
     let inspected = docker(host, &["inspect", "-f", "{{range .Mounts}}{{.Name}} {{end}}", &ids[0]]);
@@ -87,15 +96,16 @@ async fn containers_and_anonymous_volumes_of_a_killed_process_are_gone_without_a
     until("their anonymous volumes too", || !docker(host, &["volume", "ls", "-q"]).contains(&anonymous))
         .await;
     // A volume with a name is for the next start to find.
-    manager().unwrap().reap().await.unwrap();
+    scene.manager().reap().await.unwrap();
     assert!(!docker(host, &["volume", "ls", "-q"]).contains("victims-volume"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_dead_man_switch_cannot_cover_is_swept_and_the_living_are_left_alone() {
-    let Some(host) = host() else { return };
+    let Some(scene) = scene() else { return };
+    let host = scene.host();
     let (mut child, ids) = start_victim("alone");
-    let manager = manager().unwrap();
+    let manager = scene.manager();
     manager.reap().await.unwrap();
     assert!(ids.iter().all(|id| exists(host, id)), "a live owner's containers are never touched");
     child.kill().unwrap();
@@ -108,9 +118,10 @@ async fn what_the_dead_man_switch_cannot_cover_is_swept_and_the_living_are_left_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_was_never_started_is_swept_once_its_owner_is_dead() {
-    let Some(host) = host() else { return };
+    let Some(scene) = scene() else { return };
+    let host = scene.host();
     // A process id that is nobody's, of this boot and this namespace, taken from a live label.
-    let pool = pool_of(&manager().unwrap(), 1);
+    let pool = pool_of(&scene.manager(), 1);
     let lease = pool.acquire(&sandbox()).await.unwrap();
     let format = "{{index .Config.Labels \"dev.poolyard.owner\"}}";
     let alive = docker(host, &["inspect", "-f", format, lease.id()]);
@@ -119,15 +130,16 @@ async fn a_container_that_was_never_started_is_swept_once_its_owner_is_dead() {
     let dead = format!("{rest}.{}.9", start.parse::<u64>().unwrap() + 1);
     let label = format!("dev.poolyard.owner={dead}");
     let orphan = docker(host, &["create", "--label", &label, crate::engine::IMAGE, "true"]);
-    manager().unwrap().reap().await.unwrap();
+    scene.manager().reap().await.unwrap();
     until("the orphan is gone", || !exists(host, &orphan)).await;
     assert!(exists(host, lease.id()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_discarded_lease_takes_its_container_along() {
-    let Some(host) = host() else { return };
-    let pool = pool_of(&manager().unwrap(), 1);
+    let Some(scene) = scene() else { return };
+    let host = scene.host();
+    let pool = pool_of(&scene.manager(), 1);
     let lease = pool.acquire(&sandbox()).await.unwrap();
     let id = lease.id().to_owned();
     assert!(exists(host, &id));
@@ -137,8 +149,9 @@ async fn a_discarded_lease_takes_its_container_along() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_a_pool_removes_every_container_of_it() {
-    let Some(host) = host() else { return };
-    let pool = pool_of(&manager().unwrap(), 3);
+    let Some(scene) = scene() else { return };
+    let host = scene.host();
+    let pool = pool_of(&scene.manager(), 3);
     let leases = [pool.acquire(&sandbox()).await.unwrap(), pool.acquire(&sandbox()).await.unwrap()];
     let ids: Vec<String> = leases.iter().map(|l| l.id().to_owned()).collect();
     drop(leases);
@@ -151,8 +164,9 @@ async fn closing_a_pool_removes_every_container_of_it() {
 /// first.
 #[test]
 fn one_pool_serves_twenty_runtimes_that_end_in_any_order() {
-    let Some(host) = host() else { return };
-    let builder = Pool::builder(manager().unwrap()).max_total(3).own_thread();
+    let Some(scene) = scene() else { return };
+    let host = scene.host();
+    let builder = Pool::builder(scene.manager()).max_total(3).own_thread();
     let pool = builder.wait_timeout(Duration::from_secs(60)).build().unwrap();
     let tests: Vec<_> = (0..20)
         .map(|n| {
@@ -180,7 +194,8 @@ fn one_pool_serves_twenty_runtimes_that_end_in_any_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_for_each_test_leaves_nothing_though_its_static_pool_is_never_dropped() {
-    let Some(host) = host() else { return };
+    let Some(scene) = scene() else { return };
+    let host = scene.host();
     let mut tests = [start_victim("static"), start_victim("static")];
     assert_ne!(tests[0].1, tests[1].1, "each has a container of its own");
     for (child, ids) in &mut tests {
@@ -191,7 +206,8 @@ async fn a_process_for_each_test_leaves_nothing_though_its_static_pool_is_never_
 
 #[test]
 fn a_test_pool_serves_tests_with_runtimes_of_their_own_and_cleans_up() {
-    let Some(host) = host() else { return };
+    let Some(scene) = scene() else { return };
+    let host = scene.host();
     let with_runtime = |test: fn() -> BoxedTest| {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test());
     };
@@ -242,9 +258,10 @@ async fn a_cleanup_names_every_container_that_it_could_not_remove() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_share_an_engine_and_a_range_of_ports() {
-    let Some(host) = host() else { return };
+    let Some(scene) = scene() else { return };
+    let host = scene.host();
     let (mut other, theirs) = start_victim("range");
-    let manager = manager().unwrap();
+    let manager = scene.manager();
     let pool = pool_of(&manager, 2);
     let spec = ranged();
     let ours = tokio::join!(pool.acquire(&spec), pool.acquire(&spec));
@@ -261,4 +278,33 @@ async fn two_processes_share_an_engine_and_a_range_of_ports() {
     other.wait().unwrap();
     until("only theirs are gone", || theirs.iter().all(|id| !exists(host, id))).await;
     assert!(ours.iter().all(|lease| exists(host, lease.id())));
+}
+
+/// The other side of every other test: what they would leave is found.
+#[test]
+fn what_a_test_leaves_behind_fails_it() {
+    let Some(scene) = scene_with(Duration::from_secs(1)) else { return };
+    let host = scene.host();
+    let container = docker(host, &["create", "-v", "planted-volume:/planted", crate::engine::IMAGE, "true"]);
+    let network = docker(host, &["network", "create", "planted-network"]);
+    let left = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(scene)));
+    docker(host, &["rm", &container]);
+    docker(host, &["network", "rm", &network]);
+    docker(host, &["volume", "rm", "planted-volume"]);
+    let said = left.expect_err("nothing was found").downcast::<String>().unwrap();
+    for planted in [&container, "planted-network", "planted-volume"] {
+        assert!(said.contains(planted), "{planted} is not in {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_a_test_keeps_running_fails_it() {
+    let Some(scene) = scene_with(Duration::from_secs(1)) else { return };
+    let pool = pool_of(&scene.manager(), 1);
+    let lease = pool.acquire(&sandbox()).await.unwrap();
+    let left = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(scene)));
+    let said = left.expect_err("nothing was found").downcast::<String>().unwrap();
+    for what in [&format!("container {}", lease.id()), "process ", "directory ", "socket "] {
+        assert!(said.contains(what), "no {what} in {said}");
+    }
 }

@@ -3,6 +3,7 @@
 
 #![allow(missing_docs)]
 
+mod census;
 mod commands;
 mod engine;
 mod failures;
@@ -11,3 +12,4 @@ mod proxy;
 mod ready;
 mod reset;
 mod service;
+mod sleep;

@@ -6,7 +6,7 @@ use poolyard_core::AcquireError;
 use poolyard_docker::{Check, ContainerSpec, Error, ErrorKind, MIB, Port, Pull, Stage, Wait};
 use poolyard_exec::{Command, Exec};
 
-use crate::engine::{IMAGE, docker, host, manager, only_docker, pool_of, sandbox};
+use crate::engine::{IMAGE, docker, only_docker, pool_of, sandbox, scene};
 
 /// A service that runs a shell script.
 pub(crate) fn service(script: &str) -> ContainerSpec {
@@ -15,7 +15,8 @@ pub(crate) fn service(script: &str) -> ContainerSpec {
 
 /// Acquires and gives the creation's error.
 async fn failure(spec: ContainerSpec) -> Option<Error> {
-    let pool = pool_of(&manager()?, 1);
+    let scene = scene()?;
+    let pool = pool_of(&scene.manager(), 1);
     match pool.acquire(&spec).await {
         Err(AcquireError::Create(error)) => Some(error),
         Err(other) => panic!("not what was expected: {other:?}"),
@@ -24,7 +25,8 @@ async fn failure(spec: ContainerSpec) -> Option<Error> {
 }
 
 async fn becomes_ready(spec: ContainerSpec) {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     let container = pool.acquire(&spec).await.unwrap();
     assert!(!container.is_dead());
@@ -38,7 +40,8 @@ async fn a_line_of_output_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_counts_when_somebody_listens_inside() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     let script = "sleep 0.3; echo hello > /box/f; exec nc -ll -p 7000 -e cat /box/f";
     let spec = service(script).publish(Port::tcp(7000)).wait(Wait::Port(7000));
@@ -78,7 +81,8 @@ async fn files_commands_checks_and_combinations_are_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_must_end_first_may_end() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     let container = pool.acquire(&service("echo x > /box/x; exit 0").wait(Wait::Exit(0))).await.unwrap();
     let outcome = container.exec(&Command::new("/bin/cat").arg("/box/x")).await.unwrap();
@@ -136,7 +140,8 @@ async fn a_specification_that_cannot_work_is_refused_before_anything_is_made() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_taken_port_is_passed_over_in_a_range_and_told_where_it_is_fixed() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let Some(error) = failure(service("sleep 1000").publish(Port::tcp(80).on(port))).await else { return };
@@ -152,7 +157,8 @@ async fn a_taken_port_is_passed_over_in_a_range_and_told_where_it_is_fixed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_knows_its_port_before_it_starts() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     let spec = ContainerSpec::service(IMAGE)
         .cmd(["/bin/sh", "-c", "echo advertised={port:9092} $ALSO; sleep 1000"])
@@ -166,7 +172,8 @@ async fn the_command_knows_its_port_before_it_starts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_without_an_agent_becomes_ready_and_runs_commands_through_the_engine() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     let wait = Wait::All(vec![Wait::log("up"), Wait::exec(["test", "-e", "/box/up"])]);
     let spec = service("touch /box/up; echo up; sleep 1000").without_agent().wait(wait);
@@ -195,7 +202,8 @@ fn image_with_health(host: &str) -> &'static str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_images_own_health_check_is_waited_for() {
-    let (Some(manager), Some(host)) = (manager(), host()) else { return };
+    let Some(scene) = scene() else { return };
+    let (manager, host) = (scene.manager(), scene.host());
     if only_docker("Podman's health checks need timers of systemd").is_none() {
         return;
     }
@@ -212,7 +220,8 @@ async fn the_images_own_health_check_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_runtime_is_passed_on_and_an_unknown_one_is_named() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     drop(pool.acquire(&sandbox().runtime("runc")).await.unwrap());
     if only_docker("Podman reads no runtime from its compatible API").is_none() {
@@ -224,7 +233,8 @@ async fn a_runtime_is_passed_on_and_an_unknown_one_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_of_another_platform_is_refused_before_it_is_made() {
-    let (Some(manager), Some(host)) = (manager(), host()) else { return };
+    let Some(scene) = scene() else { return };
+    let (manager, host) = (scene.manager(), scene.host());
     let other = "linux/s390x";
     let archive = std::env::temp_dir().join(format!("poolyard-platform-{}.tar", std::process::id()));
     crate::service::archive_for(host, other, &archive);

@@ -8,9 +8,7 @@ use poolyard_core::Lease;
 use poolyard_docker::{Check, ContainerSpec, DockerManager, Network, Reset, Wait};
 use poolyard_exec::{Command, Exec};
 
-use crate::engine::{
-    ContainerPool, IMAGE, docker, exists, host, manager, only_docker, pool_of, sandbox, until,
-};
+use crate::engine::{ContainerPool, IMAGE, docker, exists, only_docker, pool_of, sandbox, scene, until};
 use crate::ready::service;
 
 async fn shell(container: &Lease<DockerManager>, script: &str) -> String {
@@ -30,7 +28,8 @@ async fn survives(pool: &ContainerPool, spec: &ContainerSpec, script: &str) -> b
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_honest_user_leaves_a_container_that_is_used_again() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     let spec = sandbox().diff_every(1);
     for n in 0..4 {
@@ -45,7 +44,8 @@ async fn an_honest_user_leaves_a_container_that_is_used_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_that_hide_from_their_command_are_gone_for_the_next_user() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     // Kills its guardian, which is of the same user, and so escapes to process 1.
     let script = "kill -9 $PPID; setsid sleep 4321 >/dev/null 2>&1 & sleep 0.1";
@@ -58,7 +58,8 @@ async fn processes_that_hide_from_their_command_are_gone_for_the_next_user() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_undone_costs_the_container_its_place() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     // Positive control: the same change is found where a user can make it.
     assert!(!survives(&pool, &sandbox(), "chmod 700 /tmp").await, "the mode of a mount");
@@ -74,14 +75,16 @@ async fn what_cannot_be_undone_costs_the_container_its_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_for_one_use_is_used_once() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     assert!(!survives(&pool, &sandbox().reset(Reset::Never), "true").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replacement_is_there_before_the_old_container_goes() {
-    let (Some(manager), Some(host)) = (manager(), host()) else { return };
+    let Some(scene) = scene() else { return };
+    let (manager, host) = (scene.manager(), scene.host());
     let pool = pool_of(&manager, 1);
     let spec = sandbox().reset(Reset::Recreate);
     let first = pool.acquire(&spec).await.unwrap();
@@ -96,7 +99,8 @@ async fn a_replacement_is_there_before_the_old_container_goes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hook_cleans_a_service_that_goes_on_running() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     let calls = Arc::new(AtomicUsize::new(0));
     let counter = calls.clone();
@@ -115,7 +119,8 @@ async fn a_hook_cleans_a_service_that_goes_on_running() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_hook_throws_the_container_away() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     let hook = Check::new("fail", |c| Box::pin(async move { c.read_file("/no/such", 1).await.map(drop) }));
     assert!(!survives(&pool, &sandbox().reset(Reset::Hook(hook)), "true").await);
@@ -123,7 +128,8 @@ async fn a_failing_hook_throws_the_container_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_gives_fresh_memory_in_the_same_container() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     if only_docker("Podman at times removes the container, whose end it takes for the last").is_none() {
         return;
     }
@@ -137,7 +143,8 @@ async fn a_restart_gives_fresh_memory_in_the_same_container() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poisoned_container_serves_nobody_else() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     let first = pool.acquire(&sandbox()).await.unwrap();
     let id = first.id().to_owned();
@@ -148,7 +155,8 @@ async fn a_poisoned_container_serves_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_without_rights_can_use_and_dirty_and_the_next_finds_nothing() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     let spec = sandbox().user("user");
     let first = pool.acquire(&spec).await.unwrap();
@@ -163,7 +171,8 @@ async fn a_user_without_rights_can_use_and_dirty_and_the_next_finds_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_container_sleeps_and_wakes_when_it_is_wanted() {
-    let (Some(manager), Some(host)) = (manager(), host()) else { return };
+    let Some(scene) = scene() else { return };
+    let (manager, host) = (scene.manager(), scene.host());
     use poolyard_core::{Context, Manager, ResourceId};
     struct Deaf;
     impl poolyard_core::GoneSink for Deaf {

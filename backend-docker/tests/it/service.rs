@@ -8,7 +8,7 @@ use poolyard_docker::{Check, Container, ContainerSpec, Port, Reset, Wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::engine::{IMAGE, docker, host, manager, pool_of, required, sandbox};
+use crate::engine::{IMAGE, docker, pool_of, required, sandbox, scene};
 
 /// Whether a program of Debian's is installed; if not, the reason is printed.
 fn installed(program: &str) -> bool {
@@ -70,7 +70,8 @@ fn redis_spec() -> ContainerSpec {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_service_is_made_once_and_is_clean_for_each_test() {
-    let Some(manager) = manager() else { return };
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
     if !installed("redis-server") {
         return;
     }
@@ -140,7 +141,8 @@ impl Drop for Registry {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_image_is_pulled_once_however_many_want_it() {
-    let (Some(manager), Some(host)) = (manager(), host()) else { return };
+    let Some(scene) = scene() else { return };
+    let (manager, host) = (scene.manager(), scene.host());
     if !installed("docker-registry") {
         return;
     }
@@ -199,7 +201,8 @@ with tarfile.open(path, "w") as tar:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_root_in_an_archive_is_an_image() {
-    let (Some(manager), Some(host)) = (manager(), host()) else { return };
+    let Some(scene) = scene() else { return };
+    let (manager, host) = (scene.manager(), scene.host());
     let path = std::env::temp_dir().join(format!("poolyard-root-{}.tar", std::process::id()));
     let container = docker(host, &["create", IMAGE]);
     docker(host, &["export", "-o", path.to_str().unwrap(), &container]);
@@ -214,7 +217,8 @@ async fn a_root_in_an_archive_is_an_image() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_takes_the_place_of_a_registry() {
-    let (Some(manager), Some(host)) = (manager(), host()) else { return };
+    let Some(scene) = scene() else { return };
+    let (manager, host) = (scene.manager(), scene.host());
     let path = std::env::temp_dir().join(format!("poolyard-archive-{}.tar", std::process::id()));
     docker(host, &["tag", IMAGE, "poolyard-archived:1"]);
     docker(host, &["save", "-o", path.to_str().unwrap(), "poolyard-archived:1"]);

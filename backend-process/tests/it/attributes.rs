@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use poolyard_process::{Attrs, ErrorKind, Grouping, Limit, Spawner, Stage, Worker, WorkerSpec};
 
-use crate::support::{Bench, role, soon, text, ways};
+use crate::support::{Bench, role, skip, soon, text, ways};
 
 async fn shell(worker: &mut Worker, script: &str) -> String {
     text(worker.call(format!("sh {script}").as_bytes(), soon()).await.expect("a shell")).trim().to_owned()
@@ -42,7 +42,7 @@ async fn a_process_group_stays_in_the_session() {
 #[tokio::test]
 async fn a_worker_becomes_another_user_without_the_groups_of_the_host() {
     if !rustix::process::geteuid().is_root() {
-        return skip("root", "only root can become another user");
+        return skip("root", "only root can become another user").unwrap_or_default();
     }
     let bench = Bench::new();
     let attrs = Attrs::new().uid(65_534).gid(65_533);
@@ -63,12 +63,6 @@ async fn a_worker_becomes_another_user_without_the_groups_of_the_host() {
     }
     let mut worker = bench.worker(WorkerSpec::entry("puppet").attrs(attrs).cwd("/")).await;
     assert_eq!(shell(&mut worker, "id -u; id -g; id -G").await, "65534\n65533\n65533");
-}
-
-fn skip(name: &str, why: &str) {
-    let required = std::env::var("POOLYARD_REQUIRE").unwrap_or_default();
-    assert!(!required.split(',').any(|wanted| wanted == name), "{name} is required: {why}");
-    eprintln!("skipped: {why}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use poolyard_process::{Accept, PreforkServer, ServerConfig, WorkerSpec};
 
-use crate::protocols::installed;
+use crate::support::installed;
 use crate::support::{eventually, gone};
 
 const ALL: [Accept; 3] = [Accept::Inherit, Accept::Notify, Accept::Pass];

@@ -6,11 +6,13 @@ mod puppet;
 mod support;
 
 mod attributes;
+mod bazel;
 mod calls;
 mod dispatch;
 mod http;
 mod kill_matrix;
 mod lifecycle;
+mod php;
 mod pool;
 mod protocols;
 mod server;

@@ -116,3 +116,18 @@ pub(crate) async fn gone(pid: i32) {
 pub(crate) fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).expect("text")
 }
+
+/// Skips a test by what it needs and says why, or fails where `POOLYARD_REQUIRE` names it.
+pub(crate) fn skip<T>(name: &str, why: &str) -> Option<T> {
+    let required = std::env::var("POOLYARD_REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|wanted| wanted == name), "{name} is required: {why}");
+    eprintln!("skipped: {why}");
+    None
+}
+
+/// Whether a program is there; otherwise the test is skipped.
+pub(crate) fn installed(name: &str, program: &str) -> bool {
+    let found = std::process::Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+    let found = found.is_ok_and(|output| output.status.success());
+    found || skip(name, &format!("{program} is not installed")).unwrap_or(false)
+}
