@@ -32,6 +32,7 @@
 //! | trace | `poolyard: cancelled` | `key`, `waited` |
 //! | trace | `poolyard: acquired` | `id`, `key`, `waited` |
 //! | trace | `poolyard: returned` | `id` |
+//! | trace | `poolyard: detached` | `id` |
 //! | trace | `poolyard: recycled` | `id`, `took` |
 //! | trace | `poolyard: hibernated` | `id`, `took` |
 //! | trace | `poolyard: woken` | `id`, `took` |

@@ -90,8 +90,11 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Task<M, O,
                 Called::Done(Err(error)) => match self.pause(&error) {
                     Some(pause) => {
                         tokio::time::sleep(pause).await;
-                        self.cx.attempt += 1;
-                        continue;
+                        if !shared.is_closed() {
+                            self.cx.attempt += 1;
+                            continue;
+                        }
+                        CreateFailure::Error(error)
                     }
                     None => CreateFailure::Error(error),
                 },
@@ -116,13 +119,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Task<M, O,
         let pause = pause.mul_f64(1.0 + 0.2 * roll());
         let in_time = now() + pause < self.cx.deadline;
         let text = Arc::from(chain(error));
-        let open = {
-            let mut inner = shared.state.lock();
-            inner.remember_error(self.cx.id, text);
-            inner.ledger.gate() != Gate::Closed
-        };
+        shared.state.lock().remember_error(self.cx.id, text);
         tracing::debug!(id = %self.cx.id, attempt = self.cx.attempt, error = %error, ?pause, "poolyard: creation failed, trying again");
-        (in_time && open).then_some(pause)
+        (in_time && !shared.is_closed()).then_some(pause)
     }
 
     async fn recycle(mut self) {
@@ -256,6 +255,10 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
     /// What a resource of `key` costs; the message of a panic.
     pub(crate) fn cost(&self, key: &M::Key) -> Result<u64, String> {
         self.ask("cost", |manager| manager.cost(key).max(1))
+    }
+
+    fn is_closed(&self) -> bool {
+        self.state.lock().ledger.gate() == Gate::Closed
     }
 
     /// What the manager says of a resource, for people.

@@ -77,8 +77,12 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
     pub fn detach(mut lease: Self) -> M::Resource {
         let Out { pool, held } = lease.out.take().expect("a lease holds its resource until it ends");
         if !pool.is_forked() {
-            let now = pool.now();
-            pool.end(|inner| inner.ledger.detach(held.meta.id.slot(), now));
+            let (id, now) = (held.meta.id, pool.now());
+            _ = contained(|| {
+                tracing::trace!(%id, "poolyard: detached");
+                pool.observer.detached(id);
+            });
+            pool.end(|inner| inner.ledger.detach(id.slot(), now));
         }
         held.resource
     }

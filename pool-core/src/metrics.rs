@@ -14,6 +14,7 @@ use crate::observer::Observer;
 /// |---|---|---|
 /// | `poolyard_acquired_total` | counter | `waited`: `true`, `false` |
 /// | `poolyard_returned_total` | counter | |
+/// | `poolyard_detached_total` | counter | |
 /// | `poolyard_timed_out_total` | counter | `phase` |
 /// | `poolyard_create_seconds` | histogram | `result`: `ok`, `error` |
 /// | `poolyard_circuits_opened_total` | counter | |
@@ -57,6 +58,10 @@ impl Observer for MetricsObserver {
 
     fn returned(&self, _: ResourceId) {
         metrics::counter!("poolyard_returned_total", "pool" => self.pool.clone()).increment(1);
+    }
+
+    fn detached(&self, _: ResourceId) {
+        metrics::counter!("poolyard_detached_total", "pool" => self.pool.clone()).increment(1);
     }
 
     fn created(&self, _: ResourceId, took: Duration) {

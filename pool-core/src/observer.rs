@@ -15,6 +15,8 @@ pub trait Observer: Send + Sync + 'static {
     fn acquired(&self, _id: ResourceId, _waited: bool) {}
     /// A lease came back.
     fn returned(&self, _id: ResourceId) {}
+    /// A lease's resource was taken out of the pool for ever.
+    fn detached(&self, _id: ResourceId) {}
     /// A creation was complete after `took`, all attempts together.
     fn created(&self, _id: ResourceId, _took: Duration) {}
     /// A creation failed for good.

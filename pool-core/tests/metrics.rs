@@ -2,7 +2,7 @@
 #![cfg(feature = "metrics")]
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-use poolyard_core::{MetricsObserver, Pool};
+use poolyard_core::{Lease, MetricsObserver, Pool};
 use poolyard_testkit::FakeManager;
 
 #[test]
@@ -16,6 +16,7 @@ fn events_and_snapshots_become_metrics() {
                 Pool::builder(FakeManager::new()).observer(MetricsObserver::new("fakes")).build().unwrap();
             drop(pool.acquire(&1).await.unwrap());
             drop(pool.acquire(&1).await.unwrap());
+            Lease::detach(pool.acquire(&1).await.unwrap()).end();
             pool.snapshot().report("fakes");
         });
     });
@@ -30,8 +31,9 @@ fn events_and_snapshots_become_metrics() {
         other => panic!("{name} is {other:?}; there are {:?}", seen.keys()),
     };
     assert_eq!(count("poolyard_returned_total pool=fakes"), 2);
-    assert_eq!(count("poolyard_acquired_total pool=fakes,waited=true"), 2, "a creation, then a recycle");
+    assert_eq!(count("poolyard_acquired_total pool=fakes,waited=true"), 3, "a creation, then recycles");
+    assert_eq!(count("poolyard_detached_total pool=fakes"), 1);
     let created = &seen["poolyard_create_seconds pool=fakes,result=ok"];
     assert!(matches!(created, DebugValue::Histogram(values) if values.len() == 1), "{created:?}");
-    assert!(matches!(seen["poolyard_keys pool=fakes"], DebugValue::Gauge(keys) if keys.into_inner() == 1.0));
+    assert!(matches!(seen["poolyard_keys pool=fakes"], DebugValue::Gauge(keys) if keys.into_inner() == 0.0));
 }

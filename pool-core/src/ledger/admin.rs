@@ -227,7 +227,11 @@ impl Ledger {
         }
         self.dirty = true;
         self.dispatch(now);
-        self.refresh_if_known(group);
+        // Only what this has not made is missing from the minimum idle.
+        if self.groups.contains(group as usize) {
+            self.refresh(group);
+            self.dispatch(now);
+        }
         there
     }
 }

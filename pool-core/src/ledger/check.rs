@@ -25,6 +25,11 @@ impl Ledger {
         self.timers_belong_to_somebody_and_are_never_late();
         self.an_unused_group_is_forgotten();
         self.a_closed_pool_starts_nothing();
+        self.nothing_is_put_off();
+    }
+
+    fn nothing_is_put_off(&self) {
+        assert!(!self.dirty, "every event ends in a dispatch if it changed anything");
     }
 
     fn every_count_is_the_sum_of_what_it_counts(&self) {
@@ -192,7 +197,7 @@ impl Ledger {
         if self.gate != Gate::Open || self.creating() >= self.rules.max_creating {
             return;
         }
-        if self.is_overdue() || self.dirty || self.pressed {
+        if self.is_overdue() || self.pressed {
             return;
         }
         let dying = self.totals.counts[State::Destroying(Reason::Closed).kind()];

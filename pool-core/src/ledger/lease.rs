@@ -47,7 +47,12 @@ impl Ledger {
         let (waited_for, promised) = (!record.waiters.is_empty(), !record.promised.is_empty());
         let ready = if waited_for { None } else { self.take_ready(group, now) };
         let barged = promised && ready.is_none();
-        let slot = if barged { self.barge(group, now)? } else { ready? };
+        let slot = if barged { self.barge(group, now) } else { ready };
+        let Some(slot) = slot else {
+            // What has expired on the way is destroyed now.
+            self.dispatch(now);
+            return None;
+        };
         self.lend(slot, now, location);
         self.counters.acquired_ready += 1;
         if self.rules.sizing.is_some() {
@@ -121,6 +126,7 @@ impl Ledger {
         self.unpromise(slot);
         self.lend(slot, now, location);
         self.counters.acquired_waited += 1;
+        self.dispatch(now);
         Some(slot)
     }
 

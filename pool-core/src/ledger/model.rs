@@ -50,6 +50,11 @@ impl Real {
         self.now += nanos;
     }
 
+    /// The group of a key, if it has one.
+    pub(super) fn known(&self, key: u8) -> Option<u32> {
+        self.groups.get(&key).copied()
+    }
+
     pub(super) fn group(&mut self, key: u8, cost: u64) -> u32 {
         if let Some(group) = self.groups.get(&key) {
             return *group;

@@ -264,13 +264,6 @@ impl Ledger {
         state == State::Leased
     }
 
-    /// As [`refresh`](Ledger::refresh), where the group may have been forgotten with its dependents.
-    pub(super) fn refresh_if_known(&mut self, group: u32) {
-        if self.groups.contains(group as usize) {
-            self.refresh(group);
-        }
-    }
-
     /// As [`serve`](Ledger::serve), where the group may have been forgotten with its last slot.
     pub(super) fn serve_if_known(&mut self, group: u32, now: Time) {
         if self.groups.contains(group as usize) {

@@ -146,3 +146,13 @@ fn an_unused_pool_needs_no_runtime_to_be_dropped() {
     assert_eq!((fake.count(Method::DestroyNow), fake.reasons()), (1, vec![Reason::Closed]));
     fake.assert_clean();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_creation_between_two_attempts_is_not_tried_again_once_the_pool_is_closed() {
+    let fake = FakeManager::new().always(Method::Create, Step::err("no")).on_retry(|_, _| Some(secs(5)));
+    let pool = pool_of(1, &fake).build().unwrap();
+    let waits = ask(&pool, 1).await;
+    pool.close(secs(20)).await;
+    assert!(matches!(waits.await.unwrap(), Err(AcquireError::Closed)));
+    assert_eq!(fake.count(Method::Create), 1);
+}

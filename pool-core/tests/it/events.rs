@@ -134,6 +134,7 @@ async fn the_life_of_a_resource_is_told() {
     settle().await;
     assert!(fake.gone(fake.live_ids()[0]));
     settle().await;
+    Lease::detach(pool.acquire(&1).await.unwrap()).end();
     let told = [
         ("debug", "created"),
         ("trace", "served"),
@@ -142,6 +143,7 @@ async fn the_life_of_a_resource_is_told() {
         ("trace", "recycled"),
         ("debug", "destroyed"),
         ("debug", "gone"),
+        ("trace", "detached"),
     ];
     assert_eq!(seen.take(), told.map(|(level, message)| row(level, message)).into());
 }

@@ -27,6 +27,9 @@ impl Observer for Log {
     fn returned(&self, id: ResourceId) {
         self.note(format!("returned {id}"));
     }
+    fn detached(&self, id: ResourceId) {
+        self.note(format!("detached {id}"));
+    }
     fn created(&self, id: ResourceId, _: Duration) {
         self.note(format!("created {id}"));
     }
@@ -79,6 +82,14 @@ async fn an_observer_sees_the_life_of_a_resource() {
             "destroyed #2 discarded",
         ]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_sees_a_lease_that_never_comes_back() {
+    let log = Log::default();
+    let pool = pool_of(1, &FakeManager::new()).observer(log.clone()).build().unwrap();
+    Lease::detach(pool.acquire(&1).await.unwrap()).end();
+    assert_eq!(log.take(), ["created #1", "acquired #1 waited true", "detached #1"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,6 +31,7 @@ enum Event {
     Hedge(usize),
     Gone(usize),
     Pass(u64),
+    Stall(u64),
     Resize { total: usize, per_key: usize },
     Invalidate(u8),
     InvalidateAll,
@@ -67,6 +68,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => nth.prop_map(Event::Hedge),
         3 => nth.prop_map(Event::Gone),
         10 => (1u64..60).prop_map(Event::Pass),
+        2 => (1u64..60).prop_map(Event::Stall),
         1 => (1usize..6, 1usize..4).prop_map(|(total, per_key)| Event::Resize { total, per_key }),
         1 => key.prop_map(Event::Invalidate),
         1 => Just(Event::InvalidateAll),
@@ -192,10 +194,10 @@ impl Walk {
         match *event {
             Event::Acquire { key, patience } => self.acquire(key, now.plus(nanos(patience))),
             Event::TryAcquire { key } => {
-                let group = self.real.group(key, cost(key, &self.config));
                 let location = std::panic::Location::caller();
-                self.real.ledger.try_acquire(group, now, location);
-                self.real.ledger.refresh(group);
+                if let Some(group) = self.real.known(key) {
+                    self.real.ledger.try_acquire(group, now, location);
+                }
             }
             Event::PickUp(nth) => _ = pick(self.granted(), nth).map(|ticket| self.real.pick_up(ticket)),
             Event::Cancel(nth) => {
@@ -235,6 +237,8 @@ impl Walk {
             Event::Gone(nth) => {
                 _ = pick(self.serials(|_| true), nth).map(|s| self.real.ledger.gone(self.real.id(s), now));
             }
+            // Time passes, and the driver is late.
+            Event::Stall(span) => self.real.pass(span),
             Event::Pass(span) => {
                 self.real.pass(span);
                 let now = self.real.now();
@@ -242,9 +246,9 @@ impl Walk {
             }
             Event::Resize { total, per_key } => self.resize(total, per_key),
             Event::Invalidate(key) => {
-                let group = self.real.group(key, cost(key, &self.config));
-                self.real.ledger.invalidate(group, now);
-                self.real.ledger.refresh(group);
+                if let Some(group) = self.real.known(key) {
+                    self.real.ledger.invalidate(group, now);
+                }
             }
             Event::InvalidateAll => self.real.ledger.invalidate_all(now),
             Event::Suspend => self.real.ledger.suspend(),
