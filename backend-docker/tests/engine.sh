@@ -59,12 +59,23 @@ start_engine() {
   exit 1
 }
 
+# A bridge of its own and no rules in the machine's filters: a second engine would take docker0 away from
+# the first, and flush its rules. Addresses are those between networks for benchmarks (RFC 2544).
+number=$(cksum <<<"$dir" | cut -d' ' -f1) bridge=py$number
+make_bridge() {
+  "${enter[@]}" ip link show "$bridge" >/dev/null 2>&1 && return
+  "${enter[@]}" ip link add "$bridge" type bridge
+  "${enter[@]}" ip addr add "198.18.$((number % 256)).1/24" dev "$bridge"
+  "${enter[@]}" ip link set "$bridge" up
+}
+
 start_docker() {
+  make_bridge
   # After a kill these name processes that are gone, or zombies; the engine would wait for them.
   rm -f "$pid_file" "$dir/exec/containerd/containerd.pid"
   # shellcheck disable=SC2086
   setsid "${enter[@]}" dockerd --data-root "$dir/data" --exec-root "$dir/exec" -p "$pid_file" \
-    -H "unix://$socket" --log-level warn ${DOCKERD_ARGS:-} >>"$dir/docker.log" 2>&1 </dev/null &
+    -H "unix://$socket" --bridge "$bridge" --iptables=false --log-level warn ${DOCKERD_ARGS:-} >>"$dir/docker.log" 2>&1 </dev/null &
 }
 
 # Podman's defaults lean on systemd, on limits that only a machine's owner can raise, and on locks in a
@@ -142,6 +153,8 @@ remove_containers() {
   for id in $(api 'http://d/containers/json?all=1' 2>/dev/null | grep -o '"Id":"[0-9a-f]*"' | cut -d'"' -f4); do
     api -X DELETE "http://d/containers/$id?force=1&v=1" >/dev/null || true
   done
+  # Each has a bridge, which would stay.
+  api -X POST http://d/networks/prune >/dev/null || true
 }
 
 case $action in
@@ -157,6 +170,7 @@ down)
   if mountpoint -q "$dir/data"; then umount -l "$dir/data"; fi
   rm -rf "$dir"
   if [ -e "/var/run/netns/$name" ]; then ip netns del "$name"; fi
+  ip link del "$bridge" 2>/dev/null || true
   ;;
 *) echo "unknown action $action" >&2; exit 2 ;;
 esac
