@@ -51,11 +51,12 @@
 //! - `spec`, `attrs`, `image`: what a worker is; `manager`: the pool's side
 //! - `supervisor`: the thread that starts, watches, kills and reaps; `zygote`: the process that does
 //! - `worker_process`, `io`, `call`, `protocol`: calls
-//! - `shared`, `dispatch`, `server`: many callers and many connections
+//! - `shared`, `call_queue`, `dispatch`, `server`: many callers and many connections
 //! - `sys`: system calls; nearly all unsafe code
 
 mod attrs;
 mod call;
+mod call_queue;
 mod dispatch;
 mod error;
 mod exit;

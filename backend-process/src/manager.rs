@@ -14,6 +14,7 @@ use poolyard_worker::Arena;
 use tokio::net::unix::pipe;
 
 use crate::call::Cause;
+use crate::call_queue::Seat;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::exit::Kill;
 use crate::image::image;
@@ -59,6 +60,11 @@ impl<P: Protocol> ProcessManager<P> {
         self
     }
 
+    /// The protocol, for those who encode calls elsewhere.
+    pub(crate) fn session(&self) -> P {
+        self.protocol.session()
+    }
+
     async fn start(&self, spec: &WorkerSpec) -> Result<Worker<P>, Error> {
         let token = self.supervisor.token();
         let pipes = |source| Error::system(Stage::Pipes, source);
@@ -76,9 +82,10 @@ impl<P: Protocol> ProcessManager<P> {
         let mut protocol = self.protocol.session();
         protocol.attach(wiring.arena.take());
         // Before the process exists, so that nothing is left of it if this fails.
+        let seat = wiring.seat.take();
         let io = wiring.io().map_err(pipes)?;
         let child = self.supervisor.spawn(token, order).await?;
-        Ok(Worker::new(child, io, protocol, spec, token))
+        Ok(Worker::new(child, io, protocol, spec, token).seated(seat))
     }
 
     async fn until_ready(&self, worker: &mut Worker<P>, cx: &Context) -> Result<(), Error> {
@@ -178,6 +185,7 @@ struct Wiring {
     ours: Ours,
     stderr: Option<OwnedFd>,
     arena: Option<Arena>,
+    seat: Option<Seat>,
     /// What tells the worker of them.
     env: Vec<(&'static str, String)>,
 }
@@ -204,7 +212,8 @@ impl Wiring {
             }
             None => None,
         };
-        Ok(Self { theirs, ours, stderr: Some(errors.read), arena, env })
+        let seat = take_seat(spec, &mut theirs, &mut env)?;
+        Ok(Self { theirs, ours, stderr: Some(errors.read), arena, seat, env })
     }
 
     fn io(self) -> io::Result<Io> {
@@ -223,6 +232,22 @@ impl Wiring {
             }
         })
     }
+}
+
+/// Hands the queue of calls over, if the workers have one.
+fn take_seat(
+    spec: &WorkerSpec,
+    theirs: &mut Vec<OwnedFd>,
+    env: &mut Vec<(&'static str, String)>,
+) -> io::Result<Option<Seat>> {
+    let Some(queue) = &spec.queue else { return Ok(None) };
+    let seat = queue.seat()?;
+    env.push(("POOLYARD_QUEUE", theirs.len().to_string()));
+    theirs.push(queue.theirs().try_clone_to_owned()?);
+    env.push(("POOLYARD_SCOREBOARD", theirs.len().to_string()));
+    theirs.push(queue.page().try_clone_to_owned()?);
+    env.push(("POOLYARD_SCORE_SLOT", seat.index.to_string()));
+    Ok(Some(seat))
 }
 
 type Ends = (Vec<OwnedFd>, Ours);

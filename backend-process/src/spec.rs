@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::attrs::Attrs;
+use crate::call_queue::CallQueue;
 use crate::memory::Scale;
 
 /// Describes workers: their program, their attributes, and how they are treated.
@@ -51,6 +52,8 @@ pub struct WorkerSpec {
     pub(crate) arena: Option<usize>,
     pub(crate) stop_grace: Duration,
     pub(crate) stop_signal: Option<i32>,
+    /// Where the workers take their calls from, if not from a channel each.
+    pub(crate) queue: Option<CallQueue>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -95,6 +98,7 @@ impl WorkerSpec {
             arena: None,
             stop_grace: Duration::from_millis(100),
             stop_signal: None,
+            queue: None,
         }
     }
 
@@ -245,6 +249,11 @@ impl WorkerSpec {
     pub fn stop_signal(mut self, signal: i32) -> Self {
         self.stop_signal = Some(signal);
         self
+    }
+
+    /// The same workers, who take their calls from this queue.
+    pub(crate) fn taking_from(&self, queue: &CallQueue) -> Self {
+        Self { queue: Some(queue.clone()), ..self.clone() }
     }
 
     /// Watches a limit of this spec.

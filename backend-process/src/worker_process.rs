@@ -10,6 +10,7 @@ use poolyard_core::Reuse;
 use tokio::time::sleep_until;
 
 use crate::call::{CallError, Cause, Deadline, Phase};
+use crate::call_queue::Seat;
 use crate::exit::{Death, Kill};
 use crate::io::Io;
 use crate::memory::Scale;
@@ -38,6 +39,8 @@ pub struct Worker<P: Protocol = Frames> {
     calls: u64,
     born: Instant,
     limits: Limits,
+    /// Its place at the queue that it takes its calls from, if it shares one.
+    seat: Option<Seat>,
 }
 
 /// When this worker is to be replaced.
@@ -91,7 +94,17 @@ impl<P: Protocol> Worker<P> {
             calls: 0,
             born: now,
             limits: Limits::new(spec, serial),
+            seat: None,
         }
+    }
+
+    pub(crate) fn seated(self, seat: Option<Seat>) -> Self {
+        Self { seat, ..self }
+    }
+
+    /// The call that it has taken from the queue that it shares; 0 = none.
+    pub(crate) fn taken_call(&self) -> u32 {
+        self.seat.as_ref().map_or(0, Seat::call)
     }
 
     /// The process id.
@@ -251,8 +264,6 @@ impl<P: Protocol> Worker<P> {
 
     /// The next thing that the worker says, while what is to be written is written.
     pub(crate) async fn next_event(&mut self, deadline: Instant) -> Result<Event<P::Response>, Cause> {
-        let life = self.child.life.clone();
-        let mut died = pin!(life.died());
         let mut late = pin!(sleep_until(deadline.into()));
         let mut death = None;
         let mut closed = None;
@@ -263,7 +274,7 @@ impl<P: Protocol> Worker<P> {
                 {
                     return Poll::Ready(seen);
                 }
-                if let Poll::Ready(how) = died.as_mut().poll(cx) {
+                if let Poll::Ready(how) = self.child.life.poll_died(cx) {
                     death = Some(how);
                     return Poll::Ready(Ok(None));
                 }
@@ -307,7 +318,7 @@ impl<P: Protocol> Worker<P> {
     }
 
     /// A worker may answer and end: what it wrote before its end counts.
-    fn last_words(&mut self, death: Death) -> Result<Event<P::Response>, Cause> {
+    pub(crate) fn last_words(&mut self, death: Death) -> Result<Event<P::Response>, Cause> {
         loop {
             if let Some(event) = self.protocol.decode(&mut self.input).map_err(Cause::Malformed)? {
                 return Ok(event);

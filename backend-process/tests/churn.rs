@@ -1,5 +1,5 @@
 //! Thousands of workers come and go, and nothing of them stays. In a program of its own, so that everything
-//! in it can be counted to the last one; `POOLYARD_CHURN` says how many thousands.
+//! in it can be counted to the last one; `POOLYARD_CHURN` says how many.
 
 #![allow(unsafe_code, reason = "diverts before the test harness's main")]
 
@@ -108,6 +108,9 @@ async fn churn_leaves_descriptors_processes_threads_and_memory_as_they_were() {
         churn(&pool, &key, rounds).await;
         settled(&before, way).await;
         let more = pages().saturating_sub(memory);
+        println!(
+            "{way}: {rounds} workers; {before:?} and {memory} pages before, as many and {more} pages more after"
+        );
         assert!(more < 512, "{way}: {more} pages more after {rounds} workers");
     }
 }

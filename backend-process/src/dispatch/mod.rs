@@ -7,14 +7,18 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use poolyard_core::Pool;
+use rustix::process::Signal;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::call::{CallError, Cause, Deadline, Phase};
+use crate::call_queue::CallQueue;
 use crate::manager::ProcessManager;
-use crate::protocol::{Frames, Protocol};
+use crate::protocol::{Frames, Malformed, Protocol};
 use crate::shared::{Shared, drive};
 use crate::spec::WorkerKey;
+use crate::supervisor::Life;
+use crate::sys::wait;
 use queue::{Place, Queue, Waiting};
 
 /// How a dispatcher works.
@@ -69,6 +73,12 @@ pub enum Select {
     Random,
     /// Always the same for the same sticky key, as long as it lives, even if it has to be waited for.
     Sticky,
+    /// Whichever takes it first from one queue that the kernel keeps: a worker that has answered takes the next
+    /// call without waiting for this process. `calls_per_worker` says how many are in that queue or being
+    /// executed at most, for each worker; 2 keeps workers busy. For [`Frames`] and workers of the worker kit,
+    /// which are asked to end by SIGTERM. Calls have 64 KiB at most, answers as much as elsewhere. A call that
+    /// is given up while it is in the kernel's queue is executed all the same.
+    KernelQueue,
 }
 
 /// Sends calls to workers of one key.
@@ -86,7 +96,11 @@ struct Inner<P: Protocol> {
     /// Told when a slot has got another worker.
     replaced: Notify,
     replacements: Semaphore,
-    queue: Mutex<Queue<Arc<Shared<P>>, Grant<P>>>,
+    queue: Mutex<Queue<Arc<Hand<P>>, Grant<P>>>,
+    /// The calls of all workers, with [`Select::KernelQueue`].
+    kernel: Option<Kernel<P>>,
+    /// Why there can be no calls at all.
+    refused: Option<Cause>,
     /// Why there was no worker, if there was none.
     last_error: Mutex<Option<String>>,
 }
@@ -99,10 +113,29 @@ impl<P: Protocol> Waiting for Grant<P> {
     }
 }
 
+/// A worker in its slot.
+struct Hand<P: Protocol> {
+    shared: Arc<Shared<P>>,
+    /// Who is told to take no more from the queue.
+    takes: Option<Arc<Life>>,
+}
+
+impl<P: Protocol> Hand<P> {
+    /// Ends the worker when what it has is answered.
+    fn drain(&self) {
+        match &self.takes {
+            Some(life) => {
+                life.with_pidfd(|pidfd| wait::signal(pidfd, Signal::TERM));
+            }
+            None => self.shared.drain(),
+        }
+    }
+}
+
 /// The right to one call on one worker. Gives the place to the next in line when it is dropped.
 struct Permit<P: Protocol> {
     inner: Arc<Inner<P>>,
-    worker: Arc<Shared<P>>,
+    worker: Arc<Hand<P>>,
     place: Place,
 }
 
@@ -117,14 +150,25 @@ impl<P: Protocol> Dispatcher<P> {
     /// Leases workers of `key` from `pool`, in the background. To be called within the runtime that is to
     /// drive them.
     pub fn new(pool: Pool<ProcessManager<P>>, key: WorkerKey, config: DispatcherConfig) -> Self {
-        let count = if config.select == Select::Exclusive { 0 } else { config.workers.max(1) };
+        let (kernel, refused) = match (config.select, P::TAKES_FROM_QUEUE) {
+            (Select::KernelQueue, false) => (None, Some(Cause::Refused(Malformed::Unexpected("a queue")))),
+            (Select::KernelQueue, true) => match kernel(&pool, &config) {
+                Ok(kernel) => (Some(kernel), None),
+                Err(error) => (None, Some(Cause::NoWorker(error.to_string()))),
+            },
+            _ => (None, None),
+        };
+        let nobody = config.select == Select::Exclusive || refused.is_some();
+        let count = if nobody { 0 } else { config.workers.max(1) };
         let room = if P::HAS_IDS { config.calls_per_worker.max(1) } else { 1 };
         let queue = Queue::new(count, config.select, room, config.max_waiting);
         let inner = Arc::new(Inner {
             pool,
             replacements: Semaphore::new(config.max_unavailable.max(1)),
             config,
-            key: Mutex::new((key, 1)),
+            key: Mutex::new((keyed(&kernel, key), 1)),
+            kernel,
+            refused,
             rolled: Notify::new(),
             replaced: Notify::new(),
             queue: Mutex::new(queue),
@@ -157,20 +201,27 @@ impl<P: Protocol> Dispatcher<P> {
     {
         let begun = Instant::now();
         let failed = |cause| CallError::new(Phase::Queue, cause, 0, begun.elapsed());
+        if let Some(cause) = &self.inner.refused {
+            return Err(failed(cause.clone()));
+        }
         if self.inner.config.select == Select::Exclusive {
             return self.call_exclusively(request, deadline, begun).await;
         }
         loop {
-            let permit = self.permit(sticky).map_err(failed)?;
-            let permit = match tokio::time::timeout_at(deadline.at.into(), permit).await {
-                Ok(Ok(permit)) => permit,
-                Ok(Err(_)) => return Err(failed(self.inner.why_nobody())),
-                Err(_) => return Err(failed(Cause::Deadline)),
+            let permit = match self.permit(sticky).map_err(failed)? {
+                Ticket::Now(permit) => permit,
+                Ticket::Later(granted) => match tokio::time::timeout_at(deadline.at.into(), granted).await {
+                    Ok(Ok(permit)) => permit,
+                    Ok(Err(_)) => return Err(failed(self.inner.why_nobody())),
+                    Err(_) => return Err(failed(Cause::Deadline)),
+                },
             };
             let worker = permit.worker.clone();
-            match worker.call(request, deadline, Box::new(permit)).await {
+            match worker.shared.call(request, deadline, Box::new(permit)).await {
                 // It ended before it had the call: another one gets it.
-                Err(error) if error.phase() == Phase::Queue => tokio::task::yield_now().await,
+                Err(error) if error.phase() == Phase::Queue && Instant::now() < deadline.at => {
+                    tokio::task::yield_now().await;
+                }
                 done => return done,
             }
         }
@@ -197,17 +248,22 @@ impl<P: Protocol> Dispatcher<P> {
         }
     }
 
-    fn permit(&self, sticky: Option<&[u8]>) -> Result<oneshot::Receiver<Permit<P>>, Cause> {
-        let (grant, granted) = oneshot::channel();
-        {
+    fn permit(&self, sticky: Option<&[u8]>) -> Result<Ticket<P>, Cause> {
+        let granted = {
             let mut queue = self.inner.queue.lock();
             let sticky = sticky.map(|key| queue.sticky(key));
+            // With nobody in line and room at a worker there is nothing to wait for.
+            if let Some((worker, place)) = queue.take_now(sticky) {
+                return Ok(Ticket::Now(Permit { inner: self.inner.clone(), worker, place }));
+            }
+            let (grant, granted) = oneshot::channel();
             if !queue.push(sticky, grant) {
                 return Err(Cause::NotAccepted);
             }
-        }
+            granted
+        };
         dispatch(&self.inner);
-        Ok(granted)
+        Ok(Ticket::Later(granted))
     }
 
     /// Replaces all workers by workers of `key`, one after the other (`max_unavailable`), each only after its
@@ -216,7 +272,7 @@ impl<P: Protocol> Dispatcher<P> {
     pub async fn roll(&self, key: WorkerKey) {
         let generation = {
             let mut current = self.inner.key.lock();
-            *current = (key, current.1 + 1);
+            *current = (keyed(&self.inner.kernel, key), current.1 + 1);
             current.1
         };
         self.inner.rolled.notify_waiters();
@@ -247,6 +303,10 @@ impl<P: Protocol> Dispatcher<P> {
         drop(waiting);
         self.keepers.iter().for_each(JoinHandle::abort);
         workers.iter().for_each(|worker| worker.drain());
+        if let Some((_, shared)) = &self.inner.kernel {
+            shared.drain();
+            shared.recall(Cause::NotAccepted);
+        }
     }
 }
 
@@ -265,6 +325,31 @@ impl<P: Protocol> Inner<P> {
     }
 }
 
+enum Ticket<P: Protocol> {
+    Now(Permit<P>),
+    Later(oneshot::Receiver<Permit<P>>),
+}
+
+type Kernel<P> = (CallQueue, Arc<Shared<P>>);
+
+/// A queue for the workers and for as many successors.
+fn kernel<P: Protocol>(
+    pool: &Pool<ProcessManager<P>>,
+    config: &DispatcherConfig,
+) -> std::io::Result<Kernel<P>> {
+    let queue = CallQueue::new(config.workers.max(1) * 2 + config.max_unavailable + 2)?;
+    let shared = Shared::queued(pool.manager().session(), queue.clone());
+    Ok((queue, shared))
+}
+
+/// The key of workers that take from the queue, if there is one.
+fn keyed<P: Protocol>(kernel: &Option<Kernel<P>>, key: WorkerKey) -> WorkerKey {
+    match kernel {
+        Some((queue, _)) => key.spec().taking_from(queue).key(),
+        None => key,
+    }
+}
+
 /// Grants places to those who wait, oldest first. The only way in which places are given.
 fn dispatch<P: Protocol>(inner: &Arc<Inner<P>>) {
     loop {
@@ -279,7 +364,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 
 /// Keeps one slot filled. A replacement is made before the worker that it replaces is let go.
 async fn keep<P: Protocol>(inner: Arc<Inner<P>>, index: usize) {
-    let mut old: Option<Arc<Shared<P>>> = None;
+    let mut old: Option<Arc<Hand<P>>> = None;
     let mut pause = RETRY.0;
     loop {
         let (key, generation) = inner.key.lock().clone();
@@ -295,19 +380,24 @@ async fn keep<P: Protocol>(inner: Arc<Inner<P>>, index: usize) {
             }
         };
         pause = RETRY.0;
-        let shared = Shared::new(&mut lease);
+        let shared = match &inner.kernel {
+            Some((_, shared)) => shared.clone(),
+            None => Shared::new(&mut lease),
+        };
+        let takes = inner.kernel.as_ref().map(|_| lease.child().life.clone());
+        let hand = Arc::new(Hand { shared: shared.clone(), takes });
         let worn = Arc::new(Notify::new());
         let tell = worn.clone();
-        let serving = tokio::spawn(drive(lease, shared.clone(), move || tell.notify_one()));
-        install(&inner, index, shared.clone(), generation);
+        let serving = tokio::spawn(drive(lease, shared, move || tell.notify_one()));
+        install(&inner, index, hand.clone(), generation);
         if let Some(old) = old.take() {
             old.drain();
         }
         drop(_turn);
         if is_over(&inner, &worn, serving, generation).await {
-            remove(&inner, index, &shared);
+            remove(&inner, index, &hand);
         } else {
-            old = Some(shared);
+            old = Some(hand);
         }
     }
 }
@@ -338,23 +428,29 @@ async fn is_over<P: Protocol>(
     .await
 }
 
-fn install<P: Protocol>(inner: &Arc<Inner<P>>, index: usize, worker: Arc<Shared<P>>, generation: u64) {
+fn install<P: Protocol>(inner: &Arc<Inner<P>>, index: usize, worker: Arc<Hand<P>>, generation: u64) {
     inner.queue.lock().install(index, worker, generation);
     *inner.last_error.lock() = None;
     inner.replaced.notify_waiters();
     dispatch(inner);
 }
 
-fn remove<P: Protocol>(inner: &Arc<Inner<P>>, index: usize, worker: &Arc<Shared<P>>) {
+fn remove<P: Protocol>(inner: &Arc<Inner<P>>, index: usize, worker: &Arc<Hand<P>>) {
     inner.queue.lock().remove(index, |current| Arc::ptr_eq(current, worker));
     dispatch(inner);
 }
 
 /// With no worker left, those who wait are told why instead of waiting for their deadlines.
 fn no_worker<P: Protocol>(inner: &Inner<P>, error: String) {
-    *inner.last_error.lock() = Some(error);
-    let waiting = inner.queue.lock().give_up();
+    *inner.last_error.lock() = Some(error.clone());
+    let (waiting, nobody) = {
+        let mut queue = inner.queue.lock();
+        (queue.give_up(), queue.is_deserted())
+    };
     drop(waiting);
+    if let Some((_, shared)) = inner.kernel.as_ref().filter(|_| nobody) {
+        shared.recall(Cause::NoWorker(error));
+    }
 }
 
 fn with_sources(error: &dyn std::error::Error) -> String {

@@ -78,6 +78,15 @@ impl<W: Clone, G: Waiting> Queue<W, G> {
         accepted
     }
 
+    /// Gives a place at once, if nobody stands in line and a worker has room.
+    pub(super) fn take_now(&mut self, sticky: Option<u64>) -> Option<(W, Place)> {
+        if self.closed || !self.waiting.is_empty() {
+            return None;
+        }
+        let slot = self.choose(sticky)?;
+        self.occupy(slot)
+    }
+
     /// Gives a place to the first in line who can have one.
     pub(super) fn next(&mut self) -> Option<(G, W, Place)> {
         while self.waiting.front().is_some_and(|waiter| waiter.grant.is_gone()) {
@@ -89,10 +98,14 @@ impl<W: Clone, G: Waiting> Queue<W, G> {
         let mut wanted = waiting.filter(|(_, waiter)| !waiter.grant.is_gone());
         let (at, slot) = wanted.find_map(|(at, waiter)| Some((at, self.choose(waiter.sticky)?)))?;
         let waiter = self.waiting.remove(at)?;
+        self.occupy(slot).map(|(worker, place)| (waiter.grant, worker, place))
+    }
+
+    fn occupy(&mut self, slot: usize) -> Option<(W, Place)> {
         self.turn = if self.select == Select::RoundRobin { slot + 1 } else { self.turn.wrapping_add(1) };
         let chosen = &mut self.slots[slot];
         chosen.open += 1;
-        Some((waiter.grant, chosen.worker.clone()?, Place { slot, serial: chosen.serial }))
+        Some((chosen.worker.clone()?, Place { slot, serial: chosen.serial }))
     }
 
     /// The slot for a call, if one has room.
@@ -155,9 +168,13 @@ impl<W: Clone, G: Waiting> Queue<W, G> {
 
     /// Those who wait, if there is no worker for anyone.
     pub(super) fn give_up(&mut self) -> Vec<G> {
-        let none = self.slots.iter().all(|slot| slot.worker.is_none());
-        let waiting = if none { std::mem::take(&mut self.waiting) } else { VecDeque::new() };
+        let waiting = if self.is_deserted() { std::mem::take(&mut self.waiting) } else { VecDeque::new() };
         waiting.into_iter().map(|waiter| waiter.grant).collect()
+    }
+
+    /// Whether there is no worker at all.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.slots.iter().all(|slot| slot.worker.is_none())
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -60,6 +60,7 @@ impl Protocol for Frames {
 
     const HAS_IDS: bool = true;
     const SAYS_READY: bool = true;
+    const TAKES_FROM_QUEUE: bool = true;
 
     fn session(&self) -> Self {
         Self::default()

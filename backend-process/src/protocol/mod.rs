@@ -34,6 +34,8 @@ pub trait Protocol: Send + Sync + 'static {
     const HAS_IDS: bool;
     /// Whether a new worker says when it is ready.
     const SAYS_READY: bool;
+    /// Whether workers can take calls from a queue that the kernel keeps, as those of the worker kit can.
+    const TAKES_FROM_QUEUE: bool = false;
 
     /// A value for a new worker.
     fn session(&self) -> Self;

@@ -57,7 +57,7 @@ impl Listen {
     /// A blocking listener wakes its waiters in turn. The flag belongs to the socket, whoever has it open, so
     /// it is set once and for the mode.
     fn prepared(self, config: &ServerConfig) -> io::Result<Self> {
-        if matches!(config.accept, Accept::Notify | Accept::Pass) {
+        if config.accept == Accept::Notify || config.accept.is_by_master() {
             fds::set_nonblocking(&self.socket)?;
         } else {
             let listener = TcpListener::from(self.socket.try_clone()?);

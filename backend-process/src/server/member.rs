@@ -32,6 +32,8 @@ pub(super) struct Member {
     control: Arc<AsyncFd<OwnedFd>>,
     /// Connections that it was handed and has not taken: if it dies, they are another's.
     pub(super) untaken: Mutex<VecDeque<OwnedFd>>,
+    /// The connection that it has been lent for a request, which may come back.
+    lent: Mutex<Option<OwnedFd>>,
     /// Connections, or turns to accept, that it has and is not done with.
     pub(super) open: Mutex<usize>,
     /// It was told to end: what it is handed from now on it would never take. Set and read with `untaken` locked.
@@ -85,10 +87,22 @@ impl Member {
         let control = Arc::new(fds::watch(ours).map_err(system)?);
         let child = inner.supervisor.spawn(serial, order).await?;
         let accept = inner.config.accept;
-        let (untaken, open, leaving) = Default::default();
+        let (untaken, lent, open, leaving) = Default::default();
         let born = Instant::now();
-        let member =
-            Self { child, score, generation, serial, born, control, untaken, open, leaving, accept, slot };
+        let member = Self {
+            child,
+            score,
+            generation,
+            serial,
+            born,
+            control,
+            untaken,
+            lent,
+            open,
+            leaving,
+            accept,
+            slot,
+        };
         let member = Arc::new(member);
         member.until_ready(inner.config.boot_timeout).await?;
         tokio::spawn(listen_to(Arc::downgrade(inner), Arc::downgrade(&member), member.control.clone()));
@@ -149,28 +163,42 @@ impl Member {
         self.leaving.store(true, Ordering::Relaxed);
         match self.accept {
             Accept::Inherit | Accept::ReusePort => self.child.signal(libc::SIGTERM),
-            Accept::Notify | Accept::Pass => drop(self.say(word::QUIT, None)),
+            Accept::Notify | Accept::Pass | Accept::PerRequest => drop(self.say(word::QUIT, None)),
         }
     }
 
     /// Takes in what it has said and nobody has heard yet. False at the end. When it is dead, this says for
-    /// certain which connections it had taken.
-    pub(super) fn take_words(&self) -> bool {
+    /// certain which connections it had taken. Those that it gives back go to `returned`.
+    pub(super) fn take_words(&self, returned: &mut Vec<OwnedFd>) -> bool {
         // One reader at a time: the words are an account of what is in the list.
         let mut untaken = self.untaken.lock();
         loop {
             let mut said = [0];
             match nix::unistd::read(self.control.get_ref(), &mut said) {
                 Ok(0) => return false,
-                Ok(_) if said[0] == word::TAKEN => drop(untaken.pop_front()),
-                Ok(_) => {
-                    let mut open = self.open.lock();
-                    *open = open.saturating_sub(1);
-                }
+                Ok(_) if said[0] == word::TAKEN => self.taken(untaken.pop_front()),
+                Ok(_) => returned.extend(self.done(said[0] == word::BACK)),
                 Err(nix::Error::EINTR) => {}
                 Err(error) => return error == nix::Error::EAGAIN,
             }
         }
+    }
+
+    /// A connection that is passed is the worker's alone now.
+    fn taken(&self, connection: Option<OwnedFd>) {
+        *self.lent.lock() = connection.filter(|_| self.accept == Accept::PerRequest);
+    }
+
+    /// It is dead: the client of the request that it was executing is to see that at once.
+    pub(super) fn forget_lent(&self) {
+        drop(self.lent.lock().take());
+    }
+
+    /// It is done with what it had taken; the connection, if that goes on.
+    fn done(&self, goes_on: bool) -> Option<OwnedFd> {
+        let mut open = self.open.lock();
+        *open = open.saturating_sub(1);
+        self.lent.lock().take().filter(|_| goes_on)
     }
 
     /// Lets it end after the connection that it serves, for so long; then kills it.
@@ -216,12 +244,15 @@ fn hand_over(
         ("POOLYARD_SCOREBOARD", "4".to_owned()),
         ("POOLYARD_SCORE_SLOT", score.to_string()),
     ];
-    if inner.config.accept != Accept::Pass {
+    if !inner.config.accept.is_by_master() {
         env.push(("POOLYARD_LISTENER", fds.len().to_string()));
         fds.push(inner.listen.for_worker()?);
     }
     if inner.config.accept == Accept::Notify {
         env.push(("POOLYARD_NOTIFIED", "1".to_owned()));
+    }
+    if inner.config.accept == Accept::PerRequest {
+        env.push(("POOLYARD_LENT", "1".to_owned()));
     }
     Ok((fds, env))
 }
@@ -250,9 +281,10 @@ async fn listen_to(
     while let Ok(mut ready) = control.readable().await {
         let (Some(inner), Some(member)) = (inner.upgrade(), member.upgrade()) else { return };
         ready.clear_ready();
-        if !member.take_words() {
+        let goes_on = pass::take_words(&inner, &member);
+        pass::pump(&inner);
+        if !goes_on {
             return;
         }
-        pass::pump(&inner);
     }
 }

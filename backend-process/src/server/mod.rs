@@ -1,5 +1,6 @@
 //! [`PreforkServer`]: workers that share a listener.
 
+mod idle;
 mod listen;
 mod member;
 mod pass;
@@ -42,6 +43,18 @@ pub enum Accept {
     /// The master accepts and hands each connection to the least busy worker. One that a worker has not taken
     /// when it dies goes to another.
     Pass,
+    /// The master accepts and lends a connection to the least busy worker for one request at a time, whenever
+    /// there is something to read on it. Between two requests it belongs to no worker: connections that
+    /// are kept open cost none, and outlive the workers that have served them. For workers that use
+    /// [`serve_requests`](crate::worker::Server::serve_requests); others keep a connection to its end.
+    PerRequest,
+}
+
+impl Accept {
+    /// Whether connections come to workers through the master.
+    fn is_by_master(self) -> bool {
+        matches!(self, Accept::Pass | Accept::PerRequest)
+    }
 }
 
 /// How a prefork server works.
@@ -66,6 +79,11 @@ pub struct ServerConfig {
     /// How many connections the master holds for busy workers with [`Accept::Pass`], beyond which they
     /// wait in the kernel. Default: 1024.
     pub max_held: usize,
+    /// How long a connection may wait for its next request with [`Accept::PerRequest`]. Default: 60 s.
+    pub keep_alive: Duration,
+    /// How many connections may wait for their next request with [`Accept::PerRequest`], beyond which the one
+    /// that has waited longest is closed. Default: 4096.
+    pub max_idle: usize,
 }
 
 impl Default for ServerConfig {
@@ -80,6 +98,8 @@ impl Default for ServerConfig {
             drain_timeout: Duration::from_secs(30),
             calm: Duration::from_secs(5),
             max_held: 1024,
+            keep_alive: Duration::from_secs(60),
+            max_idle: 4096,
         }
     }
 }
@@ -139,6 +159,7 @@ struct Inner {
     /// True once no more connections are wanted.
     stopping: watch::Sender<bool>,
     pass: pass::Pass,
+    idle: idle::Idle,
 }
 
 struct Places {
@@ -163,7 +184,7 @@ pub struct WorkerStatus {
     pub generation: u64,
     /// Whether it waits or works.
     pub activity: Activity,
-    /// How many connections it has finished.
+    /// How many connections it has finished; requests with [`Accept::PerRequest`].
     pub connections: u64,
 }
 
@@ -230,6 +251,7 @@ impl PreforkServer {
             places: Mutex::new(places),
             stopping: watch::Sender::new(false),
             pass: pass::Pass::default(),
+            idle: idle::Idle::default(),
             config,
         });
         let mut tasks: Vec<_> =
@@ -297,7 +319,8 @@ impl PreforkServer {
     }
 
     /// Has every worker end after the connection that it serves, and waits for that. What is still in the
-    /// listener's queue then is refused; what the master has accepted is served.
+    /// listener's queue then is refused; what the master has accepted is served. Connections that wait for
+    /// their next request are closed.
     pub async fn stop(&self) {
         let conductor = self.conductor.lock().take();
         if let Some(conductor) = conductor {

@@ -1,4 +1,4 @@
-//! The master's part in [`Accept::Pass`] and [`Accept::Notify`].
+//! The master's part in [`Accept::Pass`], [`Accept::PerRequest`] and [`Accept::Notify`].
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use super::member::Member;
-use super::{Accept, Inner};
+use super::{Accept, Inner, idle};
 use crate::sys::fds;
 
 /// How many connections a worker is handed before it has finished the first: so that it need not wait for
@@ -30,7 +30,7 @@ pub(super) struct Pass {
 /// What the master does while the server accepts, where workers do not accept by themselves.
 pub(super) async fn conduct(inner: Arc<Inner>) {
     let result = match inner.config.accept {
-        Accept::Pass => accept_all(&inner).await,
+        Accept::Pass | Accept::PerRequest => accept_all(&inner).await,
         Accept::Notify => notify_all(&inner).await,
         Accept::Inherit | Accept::ReusePort => return,
     };
@@ -48,7 +48,7 @@ pub(super) async fn all_handed_over(inner: &Inner) {
 
 /// Waits until somebody wants to connect.
 pub(super) async fn wanted(inner: &Inner) -> io::Result<()> {
-    if inner.config.accept != Accept::Pass {
+    if !inner.config.accept.is_by_master() {
         return watched(inner)?.readable().await.map(drop);
     }
     // Those have been accepted already.
@@ -75,13 +75,11 @@ async fn accept_all(inner: &Arc<Inner>) -> io::Result<()> {
         }
         let mut ready = listener.readable().await?;
         match accept(listener.get_ref().as_raw_fd()) {
-            Ok(connection) => {
-                inner.pass.held.lock().push_back(connection);
-                if inner.config.min_workers == 0 {
-                    inner.changed.notify_waiters();
-                }
-                pump(inner);
+            // Most often its first request is there, which the first look finds.
+            Ok(connection) if inner.config.accept == Accept::PerRequest => {
+                idle::await_request(inner, connection);
             }
+            Ok(connection) => hold(inner, connection),
             Err(nix::Error::EAGAIN) => ready.clear_ready(),
             Err(nix::Error::EMFILE | nix::Error::ENFILE) => {
                 // The connections that are held give theirs back.
@@ -90,6 +88,23 @@ async fn accept_all(inner: &Arc<Inner>) -> io::Result<()> {
             Err(_) => {}
         }
     }
+}
+
+/// Puts a connection at the end of the line for a worker.
+pub(super) fn hold(inner: &Arc<Inner>, connection: OwnedFd) {
+    inner.pass.held.lock().push_back(connection);
+    if inner.config.min_workers == 0 {
+        inner.changed.notify_waiters();
+    }
+    pump(inner);
+}
+
+/// Takes in what a worker has said; false at the end. What it gives back waits for its next request.
+pub(super) fn take_words(inner: &Arc<Inner>, member: &Member) -> bool {
+    let mut returned = Vec::new();
+    let goes_on = member.take_words(&mut returned);
+    returned.into_iter().for_each(|connection| idle::await_request(inner, connection));
+    goes_on
 }
 
 #[allow(unsafe_code, reason = "the new descriptor comes as a number")]
@@ -121,7 +136,7 @@ fn notify_one(inner: &Inner) {
 /// worker, or room.
 pub(super) fn pump(inner: &Arc<Inner>) {
     match inner.config.accept {
-        Accept::Pass => while hand_over_one(inner) {},
+        Accept::Pass | Accept::PerRequest => while hand_over_one(inner) {},
         // A new worker, or one that is done: there may be connections that nobody was told of.
         Accept::Notify if has_waiting(inner) => notify_one(inner),
         _ => {}
@@ -153,7 +168,8 @@ fn hand_over_one(inner: &Inner) -> bool {
 
 /// Gives back what a dead worker had not taken.
 pub(super) fn requeue(inner: &Arc<Inner>, member: &Member) {
-    member.take_words();
+    take_words(inner, member);
+    member.forget_lent();
     let mut untaken = std::mem::take(&mut *member.untaken.lock());
     {
         let mut held = inner.pass.held.lock();

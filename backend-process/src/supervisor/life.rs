@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 use poolyard_core::Gone;
@@ -27,14 +28,16 @@ pub(crate) struct Life {
     /// Why we killed it, set before the signal is sent.
     kill: Mutex<Option<Kill>>,
     ended: Notify,
+    /// Who is at the worker, in a call: it has one at a time.
+    caller: Mutex<Option<Waker>>,
     pub(super) stderr: Mutex<Tail>,
 }
 
 impl Life {
     pub(super) fn new(pid: i32, pidfd: OwnedFd, tail: usize) -> Self {
-        let (death, buried, gone, kill, ended) = Default::default();
-        let pidfd = Mutex::new(Some(pidfd));
-        Self { pid, pidfd, death, buried, gone, kill, ended, stderr: Mutex::new(Tail::new(tail)) }
+        let (death, buried, gone, kill, ended, caller) = Default::default();
+        let (pidfd, stderr) = (Mutex::new(Some(pidfd)), Mutex::new(Tail::new(tail)));
+        Self { pid, pidfd, death, buried, gone, kill, ended, caller, stderr }
     }
 
     /// Does something with the process's handle, if it is not buried.
@@ -56,6 +59,19 @@ impl Life {
             }
             ended.await;
         }
+    }
+
+    /// As [`died`](Life::died), for the one caller that the worker has at a time. Its waker stays until the next
+    /// one comes: to put oneself into a list and out of it again costs more on every call.
+    pub(crate) fn poll_died(&self, cx: &Context<'_>) -> Poll<Death> {
+        let mut caller = self.caller.lock();
+        if let Some(death) = self.death() {
+            return Poll::Ready(death);
+        }
+        if caller.as_ref().is_none_or(|caller| !caller.will_wake(cx.waker())) {
+            *caller = Some(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     /// Waits until nothing is left of the process and of what it had started. May be dropped at any time.
@@ -84,6 +100,8 @@ impl Life {
         let death = Death { exit, kill: *self.kill.lock() };
         let _ = self.death.set(death);
         self.ended.notify_waiters();
+        let caller = self.caller.lock().take();
+        caller.into_iter().for_each(Waker::wake);
         if let Some(gone) = self.gone.lock().take() {
             gone.report(death.to_string());
         }

@@ -138,21 +138,49 @@ pub(crate) unsafe fn close_on_exec(first: usize) -> Result<(), Failed> {
     check(Stage::Descriptors, result).map(drop)
 }
 
-/// Gives every signal its default action and unblocks all.
+/// Every signal there is.
+pub(crate) const SIGNALS: std::ops::RangeInclusive<c_int> = 1..=64;
+
+/// The signals whose action is not the default one.
+pub(crate) fn changed_signals() -> Vec<c_int> {
+    let is_changed = |signal: &c_int| {
+        // SAFETY: a zeroed action is a valid one, and only read into.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(*signal, std::ptr::null(), &mut action) == 0
+                && action.sa_sigaction != libc::SIG_DFL
+        }
+    };
+    SIGNALS.filter(is_changed).collect()
+}
+
+/// Gives these signals their default action and unblocks all.
 ///
 /// # Safety
 ///
 /// The caller is the only thread of its process and has a table of signal actions of its own.
-pub(crate) unsafe fn reset_signals() {
+pub(crate) unsafe fn reset_signals(signals: impl Iterator<Item = c_int>) {
     // SAFETY: a zeroed action is the default one with an empty mask. The calls fail for the few
     // numbers that cannot be changed, which is right.
     unsafe {
         let default: libc::sigaction = std::mem::zeroed();
-        for signal in 1..=64 {
+        for signal in signals {
             libc::sigaction(signal, &default, std::ptr::null_mut());
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
+}
+
+/// Closes the descriptors from `first` to `last`, whichever of them are open.
+///
+/// # Safety
+///
+/// Nobody uses them any more.
+pub(crate) unsafe fn close_between(first: usize, last: usize) {
+    if first <= last {
+        // SAFETY: a plain system call.
+        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     }
 }

@@ -96,7 +96,7 @@ unsafe fn become_program(order: &Order<'_>) -> Failed {
     let steps = || -> Result<(), Failed> {
         // SAFETY: see `child`; the paths and lists are C strings and null-terminated lists.
         unsafe {
-            setup::reset_signals();
+            setup::reset_signals(setup::SIGNALS);
             setup::apply(&order.image.attrs, order.parent)?;
             if let Some(cwd) = &order.image.cwd
                 && libc::chdir(cwd.as_ptr()) < 0

@@ -19,13 +19,15 @@ use crate::sys::spawn::{Born, Image};
 /// How a worker ends that could not be set up; what went wrong stands on its standard error.
 const SETUP_FAILED: i32 = 127;
 
-/// Forks a worker that has `fds[i]` as its descriptor `i` and none of `private`.
-pub(super) fn fork(
-    entry: &Entry,
-    image: &Image,
-    fds: Vec<OwnedFd>,
-    private: &[BorrowedFd<'_>],
-) -> Result<Born, Failed> {
+/// What is the zygote's own, and no worker's.
+pub(super) struct Own<'a> {
+    pub(super) private: &'a [BorrowedFd<'a>],
+    /// Looked up once: to reset all of them costs more than the rest of a worker's setting up.
+    pub(super) changed_signals: &'a [i32],
+}
+
+/// Forks a worker that has `fds[i]` as its descriptor `i` and nothing that is the zygote's own.
+pub(super) fn fork(entry: &Entry, image: &Image, fds: Vec<OwnedFd>, own: &Own<'_>) -> Result<Born, Failed> {
     if fds.len() > MAX_FDS {
         return Err((Stage::Descriptors, libc::EMFILE));
     }
@@ -33,7 +35,7 @@ pub(super) fn fork(
     // SAFETY: this process has one thread (asserted before the loop), so the child finds nothing locked.
     match unsafe { fork_process() }.map_err(|errno| (Stage::Clone, errno as i32))? {
         ForkResult::Parent { child } => admit(child.as_raw()),
-        ForkResult::Child => run(entry, image, &fds, private, parent),
+        ForkResult::Child => run(entry, image, &fds, own, parent),
     }
 }
 
@@ -47,9 +49,9 @@ fn admit(pid: i32) -> Result<Born, Failed> {
     })
 }
 
-fn run(entry: &Entry, image: &Image, fds: &[OwnedFd], private: &[BorrowedFd<'_>], parent: i32) -> ! {
+fn run(entry: &Entry, image: &Image, fds: &[OwnedFd], own: &Own<'_>, parent: i32) -> ! {
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
-    let code = match set_up(image, &raw, private, parent) {
+    let code = match set_up(image, &raw, own, parent) {
         Ok(()) => call(entry),
         Err(failed) => {
             let error = Error::errno(failed);
@@ -62,20 +64,18 @@ fn run(entry: &Entry, image: &Image, fds: &[OwnedFd], private: &[BorrowedFd<'_>]
     unsafe { libc::_exit(code) }
 }
 
-fn set_up(image: &Image, fds: &[RawFd], private: &[BorrowedFd<'_>], parent: i32) -> Result<(), Failed> {
+fn set_up(image: &Image, fds: &[RawFd], own: &Own<'_>, parent: i32) -> Result<(), Failed> {
     // SAFETY: a forked child has one thread, and tables of descriptors and signal actions of its own. The
     // numbers below MAX_FDS were kept free by the zygote. The received descriptors and the zygote's own
     // are used by nobody after this, since the process never returns from `run`.
     unsafe {
-        setup::reset_signals();
+        setup::reset_signals(own.changed_signals.iter().copied());
         setup::install_fds(fds)?;
         setup::apply(&image.attrs, parent)?;
-        for fd in fds.iter().copied().chain(private.iter().map(AsRawFd::as_raw_fd)) {
+        for fd in fds.iter().copied().chain(own.private.iter().map(AsRawFd::as_raw_fd)) {
             libc::close(fd);
         }
-        for unused in fds.len()..MAX_FDS {
-            libc::close(unused as RawFd);
-        }
+        setup::close_between(fds.len(), MAX_FDS - 1);
         set_environment(image);
     }
     let failed = |errno: Errno| (Stage::WorkingDirectory, errno as i32);

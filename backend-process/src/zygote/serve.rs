@@ -20,13 +20,14 @@ use super::wire::{MAX_ORDER, Order, Word};
 use super::{Zygote, process};
 use crate::exit::Exit;
 use crate::supervisor::tree;
-use crate::sys::setup::MAX_FDS;
+use crate::sys::setup::{self, MAX_FDS};
 use crate::sys::spawn::{self, Born};
 
 struct Server {
     zygote: Zygote,
     control: Socket,
     signals: SignalFd,
+    changed_signals: Vec<i32>,
     /// Which order each living worker came from.
     workers: HashMap<i32, u64>,
 }
@@ -39,7 +40,8 @@ pub(super) fn serve(mut zygote: Zygote, control: RawFd) -> ! {
     let result = take_over(control).and_then(|(control, signals)| {
         load.into_iter().for_each(|load| load());
         assert_single_threaded()?;
-        Server { zygote, control, signals, workers: HashMap::new() }.run()
+        let changed_signals = setup::changed_signals();
+        Server { zygote, control, signals, changed_signals, workers: HashMap::new() }.run()
     });
     if let Err(error) = result {
         eprintln!("poolyard zygote: {error}");
@@ -122,7 +124,9 @@ impl Server {
             else {
                 return self.control.push(Word::NoEntry { token }.to_bytes().into(), Vec::new());
             };
-            process::fork(entry, &order.image, fds, &[self.control.as_fd(), self.signals.as_fd()])
+            let private = &[self.control.as_fd(), self.signals.as_fd()];
+            let own = process::Own { private, changed_signals: &self.changed_signals };
+            process::fork(entry, &order.image, fds, &own)
         } else {
             let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
             spawn::spawn(&order.image, &fds)

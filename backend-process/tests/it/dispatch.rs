@@ -15,15 +15,16 @@ fn pool(max: usize) -> Pool<ProcessManager> {
     Pool::builder(ProcessManager::new().expect("a supervisor")).max_total(max).build().expect("a pool")
 }
 
-fn dispatcher(spec: WorkerSpec, workers: usize, each: usize, select: Select) -> Arc<Dispatcher> {
+pub(crate) fn dispatcher(spec: WorkerSpec, workers: usize, each: usize, select: Select) -> Arc<Dispatcher> {
     Arc::new(Dispatcher::new(pool(workers + 1), spec.key(), DispatcherConfig::new(workers, each, select)))
 }
 
-async fn all_there(dispatcher: &Dispatcher) {
+pub(crate) async fn all_there(dispatcher: &Dispatcher) {
     eventually("all workers", || dispatcher.load().iter().all(Option::is_some).then_some(())).await;
 }
 
-const SHARED: [Select; 4] = [Select::LeastBusy, Select::RoundRobin, Select::Random, Select::Sticky];
+const SHARED: [Select; 5] =
+    [Select::LeastBusy, Select::RoundRobin, Select::Random, Select::Sticky, Select::KernelQueue];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_callers_get_their_own_answers_with_every_choice_of_worker() {
@@ -179,7 +180,12 @@ async fn without_ids_a_worker_that_owes_an_answer_serves_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_roll_replaces_every_worker_and_loses_no_call() {
-    let dispatcher = dispatcher(role("frames").env("VERSION", "1"), 3, 4, Select::RoundRobin);
+    for select in [Select::RoundRobin, Select::KernelQueue] {
+        roll_under_load(dispatcher(role("frames").env("VERSION", "1"), 3, 4, select)).await;
+    }
+}
+
+async fn roll_under_load(dispatcher: Arc<Dispatcher>) {
     all_there(&dispatcher).await;
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let load: Vec<_> = (0..8)
@@ -221,7 +227,12 @@ async fn a_roll_to_a_version_that_does_not_start_leaves_the_old_one_at_work() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_that_are_worn_are_replaced_without_a_lost_call() {
-    let dispatcher = dispatcher(role("frames").max_calls(50), 2, 4, Select::LeastBusy);
+    for select in [Select::LeastBusy, Select::KernelQueue] {
+        wear_out(dispatcher(role("frames").max_calls(50), 2, 4, select)).await;
+    }
+}
+
+async fn wear_out(dispatcher: Arc<Dispatcher>) {
     all_there(&dispatcher).await;
     let mut seen = BTreeSet::new();
     let begun = std::time::Instant::now();

@@ -6,13 +6,17 @@ use std::process::{Child, Command, Stdio};
 
 use poolyard_process::{Accept, PreforkServer, ServerConfig, WorkerSpec};
 
-use crate::support::installed;
-use crate::support::{eventually, gone};
+use crate::support::{eventually, gone, installed};
 
-const ALL: [Accept; 3] = [Accept::Inherit, Accept::Notify, Accept::Pass];
+/// Ways of accepting, with how many connections they are tried: there may be more of those that are kept open
+/// than workers only if none belongs to a worker.
+const ALL: [(Accept, usize); 4] =
+    [(Accept::Inherit, 8), (Accept::Notify, 8), (Accept::Pass, 8), (Accept::PerRequest, 64)];
 
-fn entry() -> WorkerSpec {
-    WorkerSpec::entry("server").env("HTTP", "yes")
+/// Closes connections after a request, or keeps them where they are lent.
+fn entry(accept: Accept) -> WorkerSpec {
+    let serves = if accept == Accept::PerRequest { "http_requests" } else { "http" };
+    WorkerSpec::entry("server").env("SERVES", serves)
 }
 
 async fn start(spec: WorkerSpec, accept: Accept) -> PreforkServer {
@@ -33,9 +37,9 @@ struct Report {
 }
 
 impl Wrk {
-    fn start(server: &PreforkServer, seconds: u32) -> Self {
+    fn start(server: &PreforkServer, seconds: u32, connections: usize) -> Self {
         let url = format!("http://{}/", server.address().expect("an address"));
-        let args = ["-t1", "-c8", "--timeout", "10s", "-d"];
+        let args = ["-t1", "--timeout", "10s", "-c", &connections.to_string(), "-d"];
         let mut wrk = Command::new("wrk");
         wrk.args(args).arg(format!("{seconds}s")).arg(url).stdout(Stdio::piped());
         Self(wrk.spawn().expect("wrk runs"))
@@ -79,13 +83,13 @@ async fn rolls_and_retirements_under_wrk_lose_no_request() {
     if !installed("wrk", "wrk") {
         return;
     }
-    for accept in ALL {
-        let server = start(entry().max_calls(200), accept).await;
-        let mut wrk = Wrk::start(&server, 2);
+    for (accept, connections) in ALL {
+        let server = start(entry(accept).max_calls(200), accept).await;
+        let mut wrk = Wrk::start(&server, 2, connections);
         let mut rolls = 0;
         while !wrk.is_over() {
             rolls += 1;
-            server.roll(entry().max_calls(200).env("VERSION", rolls.to_string())).await;
+            server.roll(entry(accept).max_calls(200).env("VERSION", rolls.to_string())).await;
         }
         let report = wrk.finish().await;
         assert!(report.answered > 0 && rolls > 1, "{accept:?}: {report:?}");
@@ -98,9 +102,9 @@ async fn a_sigkill_under_wrk_loses_at_most_the_request_in_hand() {
     if !installed("wrk", "wrk") {
         return;
     }
-    for accept in ALL {
-        let server = start(entry(), accept).await;
-        let mut wrk = Wrk::start(&server, 2);
+    for (accept, connections) in ALL {
+        let server = start(entry(accept), accept).await;
+        let mut wrk = Wrk::start(&server, 2, connections);
         let mut kills = 0;
         while !wrk.is_over() {
             server.ready().await;

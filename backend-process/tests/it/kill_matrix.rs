@@ -6,7 +6,7 @@ use std::time::Duration;
 use poolyard_core::Manager;
 use poolyard_core::Reuse;
 use poolyard_process::worker::wire::Kind;
-use poolyard_process::{Cause, Deadline, Exit, OnReturn, Phase, Worker, WorkerSpec};
+use poolyard_process::{Cause, Deadline, Exit, OnReturn, Phase, Select, Spawner, Worker, WorkerSpec};
 
 use crate::calls::verdict;
 use crate::support::{Bench, gone, key, soon, ways};
@@ -96,6 +96,124 @@ async fn every_end_during_a_call_is_the_caller_s_error() {
             gone(pid).await;
             assert!(!bench.reported().await.is_empty(), "{way} {end:?}");
         }
+    }
+}
+
+/// How far the worker gets with a call before its end, as its script knows it; `None` for a call that no worker
+/// has yet. A phase without a case here does not compile.
+fn reaches(phase: Phase) -> Option<&'static str> {
+    match phase {
+        Phase::Queue => None,
+        Phase::Write => Some("head"),
+        Phase::Wait => Some("all"),
+        Phase::Read => Some("answering"),
+    }
+}
+
+/// What the script does at its end. An end without a case here does not compile.
+fn by_script(end: End) -> &'static str {
+    match end {
+        End::CodeZero => "os._exit(0)",
+        End::Code => "os._exit(42)",
+        End::Abort => "os.kill(os.getpid(), 6)",
+        End::Segfault => "os.kill(os.getpid(), 11)",
+        End::Terminate => "os.kill(os.getpid(), 15)",
+        End::KillFromOutside => "os.kill(os.getpid(), 9)",
+        End::StopFromOutside => "os.kill(os.getpid(), 19)",
+    }
+}
+
+/// A worker in Python that takes a call in as far as it is told, and then does the rest of its script.
+fn ends_at(reach: &str, script: &str) -> WorkerSpec {
+    let worker = r#"
+import os, struct, sys, time
+o = os.fdopen(1, "wb", 0)
+o.write(struct.pack("<IIB3x", 0, 0, 16))
+length, id, kind = struct.unpack("<IIB3x", os.read(0, 12))
+if sys.argv[1] != "head":
+    while length > 0: length -= len(os.read(0, length))
+if sys.argv[1] == "answering": o.write(struct.pack("<IIB3x", 10, id, 17) + b"half")
+exec(sys.argv[2])
+time.sleep(1000)
+"#;
+    WorkerSpec::command("python3").args(["-I", "-S", "-c", worker, reach, script])
+}
+
+/// Far more than a pipe holds, so that the call is still being written while its head is read.
+fn large() -> Vec<u8> {
+    vec![b'x'; 4 << 20]
+}
+
+async fn error_at(reach: &str, script: &str, spawner: Spawner) -> (Phase, Cause) {
+    let (bench, spec) = (Bench::new(), ends_at(reach, script).spawner(spawner));
+    let mut worker = bench.worker(spec.clone()).await;
+    let late = Deadline::after(Duration::from_millis(1500));
+    let error = worker.call(&large(), late).await.expect_err("an end");
+    assert_eq!(error.pid(), worker.pid());
+    assert_eq!(verdict(&bench, &spec, &mut worker), Reuse::Broken);
+    let pid = worker.pid();
+    drop(worker);
+    gone(pid).await;
+    assert!(!bench.reported().await.is_empty());
+    (error.phase(), error.cause().clone())
+}
+
+/// A worker ends with a call of its own while another one waits for it: that one is answered by its successor.
+async fn ends_before_a_call_that_waits(end: End) {
+    let dispatcher = crate::dispatch::dispatcher(crate::support::role("frames"), 1, 1, Select::LeastBusy);
+    crate::dispatch::all_there(&dispatcher).await;
+    let request = match end {
+        End::CodeZero => "exit 0",
+        End::Code => "exit 42",
+        End::Abort => "signal ABRT",
+        End::Segfault => "signal SEGV",
+        End::Terminate => "signal TERM",
+        End::KillFromOutside => "signal KILL",
+        End::StopFromOutside => "hang",
+    };
+    let late = Deadline::after(Duration::from_millis(300));
+    let (ended, waited) = tokio::join!(
+        dispatcher.call(None, request.as_bytes(), late),
+        dispatcher.call(None, b"waited", soon())
+    );
+    let error = ended.expect_err("an end");
+    match (end.expected(), error.cause()) {
+        (Some(exit), Cause::Exited(death)) => assert_eq!(death.exit, exit, "{end:?}"),
+        (None, Cause::Deadline) => {}
+        other => panic!("{end:?}: {other:?}"),
+    }
+    assert_eq!(waited.unwrap_or_else(|error| panic!("{end:?}: {error}")), b"waited");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_end_at_every_phase_of_a_call_is_told_by_both() {
+    let mut cases = 0;
+    for (phase, end) in Phase::ALL.into_iter().flat_map(|phase| ENDS.map(|end| (phase, end))) {
+        let Some(reach) = reaches(phase) else {
+            ends_before_a_call_that_waits(end).await;
+            cases += 1;
+            continue;
+        };
+        for spawner in [Spawner::Direct, Spawner::Zygote] {
+            let told = error_at(reach, by_script(end), spawner).await;
+            match (end.expected(), &told.1) {
+                (Some(exit), Cause::Exited(death)) => assert_eq!(death.exit, exit, "{phase:?} {end:?}"),
+                (None, Cause::Deadline) => {}
+                other => panic!("{phase:?} {end:?} {spawner:?}: {other:?}"),
+            }
+            assert_eq!(told.0, phase, "{end:?} {spawner:?}");
+            cases += 1;
+        }
+    }
+    println!("{cases} cases: {} ends at {} phases", ENDS.len(), Phase::ALL.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_closes_its_output_and_lives_on_is_told_at_every_phase() {
+    for phase in Phase::ALL {
+        let Some(reach) = reaches(phase) else { continue };
+        let told = error_at(reach, "o.close()", Spawner::Direct).await;
+        assert_eq!(told, (phase, Cause::Closed));
     }
 }
 

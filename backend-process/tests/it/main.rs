@@ -7,11 +7,13 @@ mod support;
 
 mod attributes;
 mod bazel;
+mod call_queue;
 mod calls;
 mod dispatch;
 mod http;
 mod kill_matrix;
 mod lifecycle;
+mod per_request;
 mod php;
 mod pool;
 mod protocols;

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
-use poolyard_process::worker::{Call, Server, Worker};
+use poolyard_process::worker::{Call, Connection, Next, Server, Worker};
 
 /// Says which worker this program is to be.
 pub(crate) const ROLE: &str = "PUPPET_ROLE";
@@ -47,8 +47,11 @@ pub(crate) fn server() -> io::Result<()> {
     use std::io::{BufRead, BufReader};
     use std::net::TcpStream;
     let version = std::env::var("VERSION").unwrap_or_default();
-    if std::env::var_os("HTTP").is_some() {
-        return http();
+    match std::env::var("SERVES").as_deref() {
+        Ok("http") => return http(),
+        Ok("http_requests") => return http_requests(),
+        Ok("lines") => return lines(&version),
+        _ => {}
     }
     Server::connect()?.serve(|connection| {
         let mut stream = TcpStream::from(connection);
@@ -82,6 +85,55 @@ fn http() -> io::Result<()> {
         }
         std::thread::sleep(Duration::from_millis(1));
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+    })
+}
+
+/// Answers every line with this process's number and version, after what the line asks for.
+fn lines(version: &str) -> io::Result<()> {
+    Server::connect()?.serve_requests(|mut connection, read| {
+        let Some(line) = read_until(connection, read, b"\n") else { return Next::Close };
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let (word, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+        match word {
+            "slow" => std::thread::sleep(Duration::from_millis(rest.parse().unwrap_or(0))),
+            "exit" => std::process::exit(3),
+            "bye" => return Next::Close,
+            "wait" => drop(read_until(connection, read, b"\n")),
+            _ => {}
+        }
+        match writeln!(connection, "{} {version} {}", std::process::id(), line.trim()) {
+            Ok(()) => Next::Keep,
+            Err(_) => Next::Close,
+        }
+    })
+}
+
+/// Takes what comes up to and with `end`; `None` if the client goes away before.
+fn read_until(mut connection: &Connection, read: &mut Vec<u8>, end: &[u8]) -> Option<Vec<u8>> {
+    use std::io::Read;
+    let mut piece = [0; 4096];
+    loop {
+        if let Some(at) = read.windows(end.len()).position(|window| window == end) {
+            return Some(read.drain(..at + end.len()).collect());
+        }
+        match connection.read(&mut piece) {
+            Ok(count) if count > 0 => read.extend_from_slice(&piece[..count]),
+            _ => return None,
+        }
+    }
+}
+
+/// Answers HTTP on connections that are kept open.
+fn http_requests() -> io::Result<()> {
+    Server::connect()?.serve_requests(|mut connection, read| {
+        if read_until(connection, read, b"\r\n\r\n").is_none() {
+            return Next::Close;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        match connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") {
+            Ok(()) => Next::Keep,
+            Err(_) => Next::Close,
+        }
     })
 }
 

@@ -14,7 +14,10 @@ use poolyard_process::{
 
 use crate::support::{eventually, exists, gone, role};
 
-const ALL: [Accept; 4] = [Accept::Inherit, Accept::ReusePort, Accept::Notify, Accept::Pass];
+const ALL: [Accept; 5] =
+    [Accept::Inherit, Accept::ReusePort, Accept::Notify, Accept::Pass, Accept::PerRequest];
+/// Those with which nothing that waits is lost with a worker.
+const SAFE: [Accept; 4] = [Accept::Inherit, Accept::Notify, Accept::Pass, Accept::PerRequest];
 
 fn entry() -> WorkerSpec {
     WorkerSpec::entry("server")
@@ -107,7 +110,7 @@ async fn every_way_of_accepting_serves_with_all_workers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_roll_under_load_loses_no_request() {
     // Not with a listener per worker: what waits in one is lost with it, as its documentation says.
-    for accept in [Accept::Inherit, Accept::Notify, Accept::Pass] {
+    for accept in SAFE {
         let server = start(entry().env("VERSION", "1"), ServerConfig::workers(3).accept(accept)).await;
         let address = server.address().expect("an address");
         let load = Load::start(address, 8, "slow 1");
@@ -125,7 +128,7 @@ async fn a_roll_under_load_loses_no_request() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retirement_by_count_under_load_loses_no_request() {
-    for accept in [Accept::Inherit, Accept::Notify, Accept::Pass] {
+    for accept in SAFE {
         let server = start(entry().max_calls(40), ServerConfig::workers(2).accept(accept)).await;
         let first: Vec<i32> = server.scoreboard().iter().map(|worker| worker.pid).collect();
         let load = Load::start(server.address().expect("an address"), 6, "slow 1");
@@ -140,7 +143,7 @@ async fn retirement_by_count_under_load_loses_no_request() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_worker_loses_at_most_the_request_that_it_was_executing() {
-    for accept in [Accept::Inherit, Accept::Notify, Accept::Pass] {
+    for accept in SAFE {
         let server = start(entry(), ServerConfig::workers(3).accept(accept)).await;
         let load = Load::start(server.address().expect("an address"), 12, "slow 1");
         let kills = 10;
@@ -209,7 +212,7 @@ async fn more_workers_come_while_all_are_busy_and_go_when_it_is_calm() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_callers_there_is_no_worker_and_the_first_caller_gets_one() {
-    for accept in [Accept::Inherit, Accept::Notify, Accept::Pass] {
+    for accept in SAFE {
         let mut config = ServerConfig::on_demand(2).accept(accept);
         config.calm = Duration::from_millis(100);
         let server = start(entry(), config).await;

@@ -75,9 +75,19 @@ impl Scoreboard {
         self.word(0).store(1, Ordering::Release);
     }
 
+    /// Says which call it has taken from a queue; 0 = none.
+    pub fn serves(&self, call: u32) {
+        self.word(3).store(call.into(), Ordering::Release);
+    }
+
+    /// Which call it has taken from a queue; 0 = none.
+    pub fn served(&self) -> u32 {
+        self.word(3).load(Ordering::Acquire) as u32
+    }
+
     /// Empties the slot for its next worker.
     pub fn clear(&self) {
-        (0..3).for_each(|index| self.word(index).store(0, Ordering::Relaxed));
+        (0..4).for_each(|index| self.word(index).store(0, Ordering::Relaxed));
     }
 
     /// What the worker does.

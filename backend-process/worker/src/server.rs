@@ -1,22 +1,26 @@
 //! [`Server`]: a worker of a prefork server, which accepts connections itself or is handed them.
 
-#![allow(unsafe_code, reason = "accept, recvmsg and a signal handler, without a foreign crate")]
+#![allow(unsafe_code, reason = "accept and recvmsg, without a foreign crate")]
 
 use std::ffi::c_void;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::mem::ManuallyDrop;
 use std::net::TcpStream;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
+use crate::leave;
 use crate::scoreboard::Scoreboard;
 
 /// Names the descriptor of the control socket.
 pub(crate) const CONTROL: &str = "POOLYARD_CONTROL";
 /// Names the descriptor of the listener, if the worker accepts itself.
 pub(crate) const LISTENER: &str = "POOLYARD_LISTENER";
+/// There if the master lends a connection for one request at a time.
+pub(crate) const LENT: &str = "POOLYARD_LENT";
 
 /// The messages on the control socket, one byte each.
 pub mod word {
@@ -26,6 +30,8 @@ pub mod word {
     pub const TAKEN: u8 = b'A';
     /// Worker to master: it is done with a connection, or has accepted all there were.
     pub const DONE: u8 = b'D';
+    /// Worker to master: it has answered a request, and the connection is the master's until the next one.
+    pub const BACK: u8 = b'B';
     /// Master to worker, with a descriptor: this connection is yours.
     pub const CONNECTION: u8 = b'C';
     /// Master to worker: there are connections, accept them.
@@ -34,7 +40,6 @@ pub mod word {
     pub const QUIT: u8 = b'Q';
 }
 
-const SIGTERM: i32 = 15;
 const SOL_SOCKET: i32 = 1;
 const SCM_RIGHTS: i32 = 1;
 const MSG_DONTWAIT: i32 = 0x40;
@@ -70,15 +75,56 @@ struct Control {
 
 unsafe extern "C" {
     fn accept4(fd: RawFd, address: *mut c_void, len: *mut u32, flags: i32) -> RawFd;
-    fn dup2(from: RawFd, to: RawFd) -> RawFd;
     fn recv(fd: RawFd, buffer: *mut c_void, len: usize, flags: i32) -> isize;
     fn recvmsg(fd: RawFd, message: *mut MsgHdr, flags: i32) -> isize;
-    fn signal(signal: i32, handler: extern "C" fn(i32)) -> usize;
 }
 
 /// A connection: a [`TcpStream`] or a [`UnixStream`], as the listener is.
 #[derive(Debug)]
 pub struct Connection(OwnedFd);
+
+/// What becomes of a connection after a request; see [`Server::serve_requests`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It stays open for the next request.
+    Keep,
+    /// It is closed.
+    Close,
+}
+
+impl Connection {
+    /// How long a read may wait, so that a client that sends half a request does not hold the worker. Default:
+    /// for ever.
+    ///
+    /// # Errors
+    ///
+    /// If the time is zero.
+    pub fn set_read_timeout(&self, time: Option<Duration>) -> io::Result<()> {
+        self.stream().set_read_timeout(time)
+    }
+
+    /// Of whatever family: reading and writing are the same calls.
+    fn stream(&self) -> ManuallyDrop<TcpStream> {
+        // SAFETY: an open socket, which is never closed through this value.
+        ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(self.0.as_raw_fd()) })
+    }
+}
+
+impl Read for &Connection {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.stream().read(bytes)
+    }
+}
+
+impl Write for &Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 impl From<Connection> for TcpStream {
     fn from(connection: Connection) -> Self {
@@ -97,20 +143,6 @@ pub struct Server {
     control: File,
     listener: Option<OwnedFd>,
     scoreboard: Option<Scoreboard>,
-}
-
-/// What the handler of the signal puts in the place of what.
-static NOWHERE: AtomicI32 = AtomicI32::new(-1);
-static ACCEPTING: AtomicI32 = AtomicI32::new(-1);
-
-/// Takes the listener away under a blocking `accept`, which then fails: no accept can begin after the
-/// signal, and none that has begun is interrupted halfway.
-extern "C" fn stop_accepting(_: i32) {
-    let (nowhere, listener) = (NOWHERE.load(Ordering::Relaxed), ACCEPTING.load(Ordering::Relaxed));
-    if nowhere >= 0 && listener >= 0 {
-        // SAFETY: `dup2` may be called in a signal handler; both numbers stay open for ever.
-        unsafe { dup2(nowhere, listener) };
-    }
 }
 
 impl Server {
@@ -136,11 +168,64 @@ impl Server {
     /// # Errors
     ///
     /// When the control socket or the listener breaks.
-    pub fn serve(mut self, mut handle: impl FnMut(Connection)) -> io::Result<()> {
+    pub fn serve(self, mut handle: impl FnMut(Connection)) -> io::Result<()> {
+        self.run(|connection| {
+            handle(connection);
+            Next::Close
+        })
+    }
+
+    /// As [`serve`](Server::serve), request by request: `handle` reads one from the connection, answers it and
+    /// says whether the connection stays open. Between two requests the connection belongs to the master, which
+    /// hands it to whichever worker is free when the next one comes (`Accept::PerRequest` of the pool); with
+    /// any other way of accepting it stays with this worker.
+    ///
+    /// What `handle` has read beyond its request it leaves in the buffer, which is empty at first: it is
+    /// called again with that, in this worker, before the connection is given back.
+    ///
+    /// ```no_run
+    /// use std::io::{Read, Write};
+    /// use poolyard_worker::{Next, Server};
+    ///
+    /// Server::connect()?.serve_requests(|mut connection, read| {
+    ///     let mut piece = [0; 4096];
+    ///     let end = loop {
+    ///         match read.iter().position(|byte| *byte == b'\n') {
+    ///             Some(end) => break end,
+    ///             None => match connection.read(&mut piece) {
+    ///                 Ok(count) if count > 0 => read.extend_from_slice(&piece[..count]),
+    ///                 _ => return Next::Close,
+    ///             },
+    ///         }
+    ///     };
+    ///     let line: Vec<u8> = read.drain(..=end).collect();
+    ///     if connection.write_all(&line).is_ok() { Next::Keep } else { Next::Close }
+    /// })?;
+    /// # std::io::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`serve`](Server::serve).
+    pub fn serve_requests(self, mut handle: impl FnMut(&Connection, &mut Vec<u8>) -> Next) -> io::Result<()> {
+        let lent = std::env::var_os(LENT).is_some();
+        self.run(|connection| {
+            let mut read = Vec::new();
+            loop {
+                match handle(&connection, &mut read) {
+                    Next::Close => return Next::Close,
+                    Next::Keep if lent && read.is_empty() => return Next::Keep,
+                    Next::Keep => {}
+                }
+            }
+        })
+    }
+
+    fn run(mut self, mut handle: impl FnMut(Connection) -> Next) -> io::Result<()> {
         let notified = std::env::var_os("POOLYARD_NOTIFIED").is_some();
         let listener = self.listener.take();
         if let Some(listener) = listener.as_ref().filter(|_| !notified) {
-            self.stop_on_signal(listener)?;
+            leave::on_signal(listener)?;
         }
         self.say(word::READY)?;
         self.scoreboard.iter().for_each(Scoreboard::idle);
@@ -155,27 +240,22 @@ impl Server {
         self.control.write_all(&[word])
     }
 
-    fn serve_one(&self, connection: Connection, handle: &mut impl FnMut(Connection)) {
+    fn serve_one(&self, connection: Connection, handle: &mut impl FnMut(Connection) -> Next) -> Next {
         self.scoreboard.iter().for_each(Scoreboard::begin);
-        handle(connection);
+        let next = handle(connection);
         self.scoreboard.iter().for_each(Scoreboard::end);
+        next
     }
 
-    fn stop_on_signal(&self, listener: &OwnedFd) -> io::Result<()> {
-        NOWHERE.store(File::open("/dev/null")?.into_raw_fd(), Ordering::Relaxed);
-        ACCEPTING.store(listener.as_raw_fd(), Ordering::Relaxed);
-        // SAFETY: the handler only does what may be done in one.
-        unsafe { signal(SIGTERM, stop_accepting) };
-        Ok(())
-    }
-
-    fn accept(&self, listener: &OwnedFd, handle: &mut impl FnMut(Connection)) -> io::Result<()> {
+    fn accept(&self, listener: &OwnedFd, handle: &mut impl FnMut(Connection) -> Next) -> io::Result<()> {
         loop {
             match accept(listener) {
-                Ok(connection) => self.serve_one(connection, handle),
+                Ok(connection) => {
+                    self.serve_one(connection, handle);
+                }
                 Err(error) if is_passing(&error) => {}
                 // The handler of the signal has taken the listener away.
-                Err(error) if error.raw_os_error() == Some(ENOTSOCK) => return Ok(()),
+                Err(error) if leave::is_due(&error) => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
@@ -184,7 +264,7 @@ impl Server {
     fn accept_when_told(
         &mut self,
         listener: &OwnedFd,
-        handle: &mut impl FnMut(Connection),
+        handle: &mut impl FnMut(Connection) -> Next,
     ) -> io::Result<()> {
         let mut told = [0];
         while self.control.read(&mut told)? == 1 && told[0] == word::ACCEPT {
@@ -195,7 +275,9 @@ impl Server {
                     break false;
                 }
                 match accept(listener) {
-                    Ok(connection) => self.serve_one(connection, handle),
+                    Ok(connection) => {
+                        self.serve_one(connection, handle);
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break true,
                     Err(error) if is_passing(&error) => {}
                     Err(error) => return Err(error),
@@ -211,17 +293,18 @@ impl Server {
         Ok(())
     }
 
-    fn take(&mut self, handle: &mut impl FnMut(Connection)) -> io::Result<()> {
+    fn take(&mut self, handle: &mut impl FnMut(Connection) -> Next) -> io::Result<()> {
         while let Some(connection) = receive(&self.control)? {
             self.say(word::TAKEN)?;
-            self.serve_one(connection, handle);
-            self.say(word::DONE)?;
+            match self.serve_one(connection, handle) {
+                Next::Keep => self.say(word::BACK)?,
+                Next::Close => self.say(word::DONE)?,
+            }
         }
         Ok(())
     }
 }
 
-const ENOTSOCK: i32 = 88;
 const EINVAL: i32 = 22;
 
 /// Errors of one connection, not of the listener.

@@ -8,6 +8,7 @@ use crate::answer::Answer;
 use crate::arena::Arena;
 use crate::call::Call;
 use crate::channel::Channel;
+use crate::queue::Queue;
 use crate::scoreboard::Scoreboard;
 use crate::wire::{Header, Kind};
 
@@ -17,6 +18,8 @@ pub struct Worker {
     arena: Option<Arena>,
     scoreboard: Option<Scoreboard>,
     reset: Option<Box<dyn FnMut()>>,
+    /// Where calls come from, if not from the channel.
+    queue: Option<Queue>,
 }
 
 impl Worker {
@@ -28,7 +31,8 @@ impl Worker {
     /// If the descriptors are not there, because the program was not started by a pool.
     pub fn connect() -> io::Result<Self> {
         let (arena, scoreboard) = (Arena::from_env()?, Scoreboard::from_env()?);
-        Ok(Self { channel: Channel::from_env()?, arena, scoreboard, reset: None })
+        let queue = Queue::from_env(scoreboard.as_ref())?;
+        Ok(Self { channel: Channel::from_env()?, arena, scoreboard, reset: None, queue })
     }
 
     /// Runs `reset` when the pool wants the last user's traces gone.
@@ -37,7 +41,8 @@ impl Worker {
         self
     }
 
-    /// Says that it is ready and answers calls until the pool closes the channel.
+    /// Says that it is ready and answers calls until the pool closes the channel, or tells it by SIGTERM to
+    /// take no more from the queue that it shares with others, if it does.
     ///
     /// An `Err` of the handler is the answer of that call; the worker goes on. A panic is answered
     /// as a failure too, and the worker then asks to be retired, because nobody knows what state
@@ -62,6 +67,9 @@ impl Worker {
     ) -> io::Result<()> {
         self.channel.push(0, Kind::Ready, &[])?;
         self.idle();
+        if let Some(queue) = self.queue.take() {
+            return self.serve_queue(queue, handler);
+        }
         while let Some((header, payload)) = self.channel.next()? {
             match header.kind {
                 Kind::Call => {
@@ -77,6 +85,21 @@ impl Worker {
             }
         }
         self.channel.flush()
+    }
+
+    /// Each answer is with the pool before the next call is taken: it knows then which one a death has cost.
+    fn serve_queue(
+        mut self,
+        mut queue: Queue,
+        mut handler: impl FnMut(&mut Call<'_>, &mut Answer<'_>) -> Result<(), String>,
+    ) -> io::Result<()> {
+        self.channel.flush()?;
+        while let Some((header, payload)) = queue.next()? {
+            let done = self.run(header.id, payload, &mut [], &mut handler)?;
+            self.say(header.id, done)?;
+            self.channel.flush()?;
+        }
+        Ok(())
     }
 
     fn idle(&self) {

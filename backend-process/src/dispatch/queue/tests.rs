@@ -29,7 +29,7 @@ fn ops() -> impl Strategy<Value = Op> {
 }
 
 fn selects() -> impl Strategy<Value = Select> {
-    let all = [Select::LeastBusy, Select::RoundRobin, Select::Random, Select::Sticky];
+    let all = [Select::LeastBusy, Select::RoundRobin, Select::Random, Select::Sticky, Select::KernelQueue];
     prop::sample::select(all.to_vec())
 }
 
@@ -105,6 +105,11 @@ impl Book {
     fn ask(&mut self, key: Option<u8>) {
         let caller = Caller { number: self.count, key, gone: Rc::default() };
         let sticky = key.map(|key| self.queue.sticky(&[key]));
+        if let Some((worker, place)) = self.queue.take_now(sticky) {
+            assert!(self.waiting.is_empty(), "nobody is passed");
+            self.waiting.push(caller.clone());
+            return self.served(&caller, worker, place);
+        }
         let accepted = self.queue.push(sticky, caller.clone());
         assert_eq!(accepted, self.waiting.len() < self.max_waiting, "those who have gone take no room");
         self.waiting.extend(accepted.then_some(caller));

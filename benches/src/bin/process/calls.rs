@@ -1,10 +1,10 @@
 //! `call`, `python`, `inflight_64` and `multiplex_32`.
 
 use poolyard_benches::row::{OURS, Row};
-use poolyard_process::WorkerSpec;
+use poolyard_process::{DispatcherConfig, Select, WorkerSpec};
 use tokio::runtime::Runtime;
 
-use crate::floor::Floor;
+use crate::floor::{Floor, OnRuntime};
 use crate::ours::{self, Ours, command};
 use crate::peers::{Procspawn, Script};
 use crate::php::Php;
@@ -25,7 +25,9 @@ fn peers() -> Vec<Box<dyn Side>> {
 
 pub(crate) fn latencies(runtime: &Runtime) -> Vec<Row> {
     let ours = |name, spec| Box::new(Ours::new(name, runtime.handle(), spec)) as Box<dyn Side>;
-    let mut sides = vec![Box::new(Floor::new()) as Box<dyn Side>, ours(OURS, command().arena(4 << 20))];
+    let mut sides = vec![Box::new(Floor::new()) as Box<dyn Side>];
+    sides.push(Box::new(OnRuntime::new(runtime.handle())));
+    sides.push(ours(OURS, command().arena(4 << 20)));
     sides.push(ours("poolyard_entry", WorkerSpec::entry("echo").arena(4 << 20)));
     sides.push(ours("poolyard_no_arena", command()));
     sides.push(ours("poolyard_owned", WorkerSpec::entry("echo_owned").arena(4 << 20)));
@@ -50,13 +52,16 @@ pub(crate) fn throughput(runtime: &Runtime) -> Vec<Row> {
         return Vec::new();
     }
     let _inside = runtime.enter();
-    let mut sides: Vec<Box<dyn Side>> = vec![Box::new(Ours::new(OURS, runtime.handle(), command()))];
+    let ours = |name| Ours::new(name, runtime.handle(), command());
+    let by_kernel = DispatcherConfig::new(2, 32, Select::KernelQueue);
+    let mut sides: Vec<Box<dyn Side>> = vec![Box::new(ours(OURS))];
+    sides.push(Box::new(ours("poolyard_kernel_queue").choosing(by_kernel)));
     sides.extend(peers());
     sides.retain(|side| crate::is_subject(side.name()));
     let mut samples = vec![Vec::new(); sides.len()];
     for _ in 0..ROUNDS {
         for (side, samples) in sides.iter_mut().zip(&mut samples) {
-            samples.extend(side.in_flight(scaled(if side.name() == OURS { 64_000 } else { 6400 })));
+            samples.extend(side.in_flight(scaled(if side.name().starts_with(OURS) { 64_000 } else { 6400 })));
         }
     }
     let row = |(name, samples): (&str, Vec<f64>)| match samples.is_empty() {

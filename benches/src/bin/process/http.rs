@@ -6,13 +6,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use poolyard_benches::row::{FLOOR, OURS, Row};
-use poolyard_process::worker::Server;
+use poolyard_process::worker::{Next, Server};
 use poolyard_process::{Accept, PreforkServer, ServerConfig, WorkerSpec};
 use tokio::runtime::Runtime;
 
 use crate::side::tell;
 
 const BENCH: &str = "http_prefork";
+/// Tells workers to keep connections open.
+const KEEPS: &str = "HTTP_KEEPS";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
 const APP: &str =
     "def app(environ, start):\n    start('200 OK', [('Content-Length', '2')])\n    return [b'ok']\n";
@@ -29,7 +31,51 @@ fn answer(mut stream: TcpStream) {
 }
 
 pub(crate) fn worker() -> std::io::Result<()> {
-    Server::connect()?.serve(|connection| answer(connection.into()))
+    if std::env::var_os(KEEPS).is_none() {
+        return Server::connect()?.serve(|connection| answer(connection.into()));
+    }
+    Server::connect()?.serve_requests(|connection, read| match answer_one(connection, read) {
+        Some(()) => Next::Keep,
+        None => Next::Close,
+    })
+}
+
+/// Answers the next request on a connection that is kept open; `None` at its end.
+fn answer_one(mut connection: impl Read + Write, read: &mut Vec<u8>) -> Option<()> {
+    let mut piece = [0; 4096];
+    while !read.ends_with(b"\r\n\r\n") {
+        match connection.read(&mut piece) {
+            Ok(count) if count > 0 => read.extend_from_slice(&piece[..count]),
+            _ => return None,
+        }
+    }
+    read.clear();
+    connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").ok()
+}
+
+/// 64 connections that are kept open, and two workers.
+fn kept_open(runtime: &Runtime) -> Vec<Row> {
+    let ours = runtime.block_on(async {
+        let config = ServerConfig::workers(2).accept(Accept::PerRequest);
+        let spec = WorkerSpec::entry("http").env(KEEPS, "yes");
+        let server = PreforkServer::tcp((Ipv4Addr::LOCALHOST, 0).into(), spec, config).expect("a server");
+        server.ready().await;
+        let address = server.address().expect("an address");
+        let row = tokio::task::spawn_blocking(move || kept_row(OURS, address)).await.expect("no panic");
+        server.stop().await;
+        row
+    });
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut read = Vec::new();
+                while answer_one(&stream, &mut read).is_some() {}
+            });
+        }
+    });
+    vec![kept_row("floor_threads", address), ours]
 }
 
 pub(crate) fn rows(runtime: &Runtime) -> Vec<Row> {
@@ -56,6 +102,7 @@ pub(crate) fn rows(runtime: &Runtime) -> Vec<Row> {
         }));
     }
     rows.push(gunicorn());
+    rows.extend(kept_open(runtime));
     rows.iter().for_each(tell);
     rows
 }
@@ -102,17 +149,25 @@ fn gunicorn() -> Row {
 }
 
 fn row(name: &str, address: SocketAddr) -> Row {
+    loaded(BENCH, name, address, "-c16", "a connection for each request")
+}
+
+fn kept_row(name: &str, address: SocketAddr) -> Row {
+    loaded("http_prefork/kept_open", name, address, "-c64", "64 connections that are kept open")
+}
+
+fn loaded(bench: &str, name: &str, address: SocketAddr, connections: &str, note: &str) -> Row {
     let rounds = if poolyard_benches::is_quick() { 1 } else { 5 };
-    let samples: Option<Vec<f64>> = (0..rounds).map(|_| wrk(address)).collect();
+    let samples: Option<Vec<f64>> = (0..rounds).map(|_| wrk(address, connections)).collect();
     match samples {
-        Some(samples) => Row::new(BENCH, name, "requests/s", &samples, "a connection for each request"),
-        None => Row::missing(BENCH, name, "wrk is not installed"),
+        Some(samples) => Row::new(bench, name, "requests/s", &samples, note),
+        None => Row::missing(bench, name, "wrk is not installed"),
     }
 }
 
-fn wrk(address: SocketAddr) -> Option<f64> {
+fn wrk(address: SocketAddr, connections: &str) -> Option<f64> {
     let mut wrk = Command::new("wrk");
-    let output = wrk.args(["-t1", "-c16", "-d1s"]).arg(format!("http://{address}/")).output().ok()?;
+    let output = wrk.args(["-t1", connections, "-d1s"]).arg(format!("http://{address}/")).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("Requests/sec:"))?;
     line.trim().parse().ok()

@@ -32,11 +32,18 @@ pub(crate) struct Ours {
     runtime: Handle,
     pool: Pool<ProcessManager>,
     key: WorkerKey,
+    config: DispatcherConfig,
 }
 
 impl Ours {
     pub(crate) fn new(name: &'static str, runtime: &Handle, spec: WorkerSpec) -> Self {
-        Self { name, runtime: runtime.clone(), pool: pool(2), key: spec.key() }
+        let config = DispatcherConfig::default();
+        Self { name, runtime: runtime.clone(), pool: pool(2), key: spec.key(), config }
+    }
+
+    /// With many calls in flight, chosen for this way.
+    pub(crate) fn choosing(self, config: DispatcherConfig) -> Self {
+        Self { config, ..self }
     }
 }
 
@@ -63,7 +70,7 @@ impl Side for Ours {
     }
 
     fn in_flight(&mut self, n: usize) -> Option<f64> {
-        let dispatcher = Dispatcher::new(self.pool.clone(), self.key.clone(), DispatcherConfig::default());
+        let dispatcher = Dispatcher::new(self.pool.clone(), self.key.clone(), self.config.clone());
         Some(throughput(&self.runtime, Arc::new(dispatcher), 64, n))
     }
 }

@@ -18,7 +18,8 @@ pub(crate) fn tell(rows: &[Row]) -> std::io::Result<()> {
 }
 
 pub(crate) fn rows() -> Vec<Row> {
-    // Not at real-time priority: some peers spin while they wait, and then nobody else runs.
+    // Not at real-time priority: `multiprocessing.Pool` and workerpool keep one of their threads runnable while it
+    // waits for another one of their own, which without time slices never runs. Ours and the floor do not spin.
     let first = ["nice", "-n", "-20", "taskset", "-c", "1"];
     let rows = run(&first).or_else(|| run(&first[3..]));
     rows.unwrap_or_else(|| vec![Row::missing("call/noop/pinned", "all", "taskset cannot pin")])

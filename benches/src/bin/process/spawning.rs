@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use poolyard_benches::row::{OURS, Row};
+use poolyard_benches::row::{FLOOR, OURS, Row};
 use poolyard_core::Lease;
 use poolyard_process::{Attrs, Limit, Spawner, WorkerSpec};
 use tokio::runtime::Runtime;
@@ -45,9 +45,10 @@ fn spawn_rows(runtime: &Runtime, bench: &str) -> Vec<Row> {
         let spec = spec.attrs(attrs.clone()).stop_grace(Duration::ZERO);
         Row::new(bench, name, "us", &runtime.block_on(spawns(spec)), "")
     });
-    let std =
-        Row::new(bench, "std_pre_exec", "us", &timed(scaled(20), std_spawn), "a hook that does nothing");
-    ours.into_iter().chain([std]).collect()
+    let std = |hook| timed(scaled(20), || std_spawn(hook));
+    let floor = Row::new(bench, FLOOR, "us", &std(false), "the standard library, no attribute at all");
+    let hook = Row::new(bench, "std_pre_exec", "us", &std(true), "a hook that does nothing");
+    ours.into_iter().chain([floor, hook]).collect()
 }
 
 fn nix_is_root() -> bool {
@@ -86,15 +87,18 @@ async fn replacement(spec: WorkerSpec) -> Vec<f64> {
     samples
 }
 
-/// What a hook costs in the standard library: the way in which attributes are usually set.
+/// The same worker by the standard library, and what a hook costs there: the way in which attributes are
+/// usually set.
 #[allow(unsafe_code, reason = "the hook that is measured")]
-fn std_spawn() {
+fn std_spawn(hook: bool) {
     use std::io::Read;
     use std::os::unix::process::CommandExt;
     let mut command = Command::new(std::env::current_exe().expect("an exe"));
     command.env(crate::ROLE, "yes").stdin(Stdio::piped()).stdout(Stdio::piped());
-    // SAFETY: the hook does nothing.
-    unsafe { command.pre_exec(|| Ok(())) };
+    if hook {
+        // SAFETY: the hook does nothing.
+        unsafe { command.pre_exec(|| Ok(())) };
+    }
     let mut child = command.spawn().expect("a worker");
     let mut ready = [0; 1];
     child.stdout.take().expect("its output").read_exact(&mut ready).expect("a word that it is ready");
