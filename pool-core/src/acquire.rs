@@ -39,28 +39,42 @@ const PAUSES: usize = 4;
 type Acquisition<M, O, S> = Result<Lease<M, O, S>, AcquireError<<M as Manager>::Error>>;
 
 impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, O, S> {
-    #[inline]
     pub(crate) fn try_acquire(
         self: &Arc<Self>,
         key: &M::Key,
         location: &'static Location<'static>,
     ) -> Result<Lease<M, O, S>, TryAcquireError> {
+        match self.take(key, location) {
+            Some(held) => Ok(Lease::new(self, held, false)),
+            None => Err(self.why_nothing_is_taken()),
+        }
+    }
+
+    /// Takes a resource that is ready without a check. One word, so that it comes back in a register:
+    /// a result that goes through memory costs more than the ledger's part.
+    fn take(self: &Arc<Self>, key: &M::Key, location: &'static Location<'static>) -> Option<Box<Held<M>>> {
         if self.is_forked() {
-            return Err(TryAcquireError::Forked);
+            return None;
         }
         let hash = self.hasher.hash_one(key);
         let now = self.now();
-        let held = self.event(|inner| {
-            match inner.ledger.gate() {
-                Gate::Open => {}
-                Gate::Suspended => return Err(TryAcquireError::Suspended),
-                Gate::Closed => return Err(TryAcquireError::Closed),
-            }
-            let group = inner.find_group(hash, key).ok_or(TryAcquireError::NoneReady)?;
-            let slot = inner.ledger.try_acquire(group, now, location).ok_or(TryAcquireError::NoneReady)?;
-            Ok(inner.unpark(slot))
-        })?;
-        Ok(Lease::new(self, held, false))
+        self.event(|inner| {
+            let group = inner.find_group(hash, key)?;
+            let slot = inner.ledger.try_acquire(group, now, location)?;
+            Some(inner.unpark(slot))
+        })
+    }
+
+    #[cold]
+    fn why_nothing_is_taken(&self) -> TryAcquireError {
+        if self.is_forked() {
+            return TryAcquireError::Forked;
+        }
+        match self.state.lock().ledger.gate() {
+            Gate::Open => TryAcquireError::NoneReady,
+            Gate::Suspended => TryAcquireError::Suspended,
+            Gate::Closed => TryAcquireError::Closed,
+        }
     }
 
     /// Looks again a few times before the caller queues: where leases are short and their holders run on
@@ -72,12 +86,12 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
         key: &M::Key,
         location: &'static Location<'static>,
     ) -> Option<Lease<M, O, S>> {
-        let lease = (0..self.patience.rounds()).find_map(|_| {
+        let taken = (0..self.patience.rounds()).find_map(|_| {
             (0..PAUSES).for_each(|_| std::hint::spin_loop());
-            self.try_acquire(key, location).ok()
+            self.take(key, location)
         });
-        self.patience.learn(lease.is_some());
-        lease
+        self.patience.learn(taken.is_some());
+        taken.map(|held| Lease::new(self, held, false))
     }
 
     /// Takes what is ready after all, or a place in the queue, in which `waker` is left.
@@ -151,8 +165,8 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Shared<M, 
         options: &Acquire,
         location: &'static Location<'static>,
     ) -> Acquisition<M, O, S> {
-        if let Ok(lease) = self.try_acquire(key, location) {
-            return Ok(lease);
+        if let Some(held) = self.take(key, location) {
+            return Ok(Lease::new(self, held, false));
         }
         if rt::current().is_some() {
             return Err(AcquireError::InsideRuntime);
@@ -212,9 +226,9 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Future for
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         if this.waiting.is_none()
-            && let Ok(lease) = this.shared.try_acquire(this.key, this.location)
+            && let Some(held) = this.shared.take(this.key, this.location)
         {
-            return Poll::Ready(Ok(lease));
+            return Poll::Ready(Ok(Lease::new(this.shared, held, false)));
         }
         this.poll_slow(cx)
     }

@@ -332,7 +332,8 @@ impl Ledger {
         self.dirty |= !self.hungry.is_empty();
     }
 
-    fn refresh_leanness(&mut self, index: u32) {
+    /// All that a slot changes that only becomes idle, or stops being so.
+    pub(super) fn refresh_leanness(&mut self, index: u32) {
         let group = self.group(index);
         if group.rules.min_idle == 0 && group.target == 0 && !group.lean {
             return;
@@ -377,8 +378,10 @@ impl Ledger {
         let group = &self.groups[index as usize];
         let coming = group.hopeful.saturating_sub(group.waiters.len);
         let lacking = group.rules.min_idle.saturating_sub(group.staying_idle() + coming);
-        let room = self.room_for_key(group).saturating_add(group.asleep.len);
-        lacking.max(group.lacks_target(coming)).min(room)
+        match lacking.max(group.lacks_target(coming)) {
+            0 => 0,
+            lacking => lacking.min(self.room_for_key(group).saturating_add(group.asleep.len)),
+        }
     }
 
     /// How many creations the limits per key, and the breaker, leave room for.

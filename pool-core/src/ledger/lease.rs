@@ -221,7 +221,7 @@ impl Ledger {
         let group = slot.group;
         if self.groups[group as usize].rules.min_idle > 0 {
             self.retire_on_last_use(index);
-            self.refresh(group);
+            self.refresh_leanness(group);
         }
     }
 
@@ -455,7 +455,7 @@ impl Ledger {
             let oldest = self.oldest_idle();
             self.destroy(oldest, Reason::IdleLimit);
         } else if record.rules.min_idle > 0 {
-            self.refresh(group);
+            self.refresh_leanness(group);
         }
     }
 
