@@ -37,6 +37,8 @@ type Counter = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 #[derive(Clone, Default)]
 pub struct Scope {
     cgroups: Vec<PathBuf>,
+    /// Where mounts count; everywhere, if there is none.
+    mounts: Vec<PathBuf>,
     threads: bool,
     extra: Vec<(&'static str, Counter)>,
 }
@@ -50,6 +52,13 @@ impl Scope {
     /// Counts the control groups below `directory`, too.
     pub fn cgroups_under(mut self, directory: impl Into<PathBuf>) -> Self {
         self.cgroups.push(directory.into());
+        self
+    }
+
+    /// Counts only the mounts at `directory` and below it, and below others that are named so. Mounts have
+    /// no owner: what anybody on this machine mounts meanwhile is counted elsewhere.
+    pub fn mounts_under(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.mounts.push(directory.into());
         self
     }
 
@@ -75,7 +84,7 @@ impl Scope {
     pub fn take(&self) -> Census {
         let mut items = Items::default();
         #[cfg(target_os = "linux")]
-        linux::count(&mut items, &self.cgroups, self.threads);
+        linux::count(&mut items, self);
         for (section, count) in &self.extra {
             items.add_all(section, count());
         }
@@ -86,7 +95,12 @@ impl Scope {
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let extra: Vec<_> = self.extra.iter().map(|(section, _)| section).collect();
-        f.debug_struct("Scope").field("cgroups", &self.cgroups).field("extra", &extra).finish()
+        f.debug_struct("Scope")
+            .field("cgroups", &self.cgroups)
+            .field("mounts", &self.mounts)
+            .field("threads", &self.threads)
+            .field("extra", &extra)
+            .finish()
     }
 }
 

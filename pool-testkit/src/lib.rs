@@ -8,6 +8,7 @@
 //! - [`cancel`]: futures dropped at every point, and futures polled by hand.
 //! - [`census`]: what the operating system holds before and after.
 //! - [`history`]: what many tasks did with one pool, judged afterwards.
+//! - [`model`]: random plans over a whole pool of a manager of yours, judged by a naive reference.
 //! - [`exec`]: the laws of `Exec`, and a plain implementation without isolation.
 //! - [`measure`]: what a manager's resources cost, cold and warm, in time and memory.
 //! - [`availability`]: what cannot run here is skipped loudly.
@@ -27,6 +28,7 @@ pub mod history;
 pub mod laws;
 mod macros;
 mod measure;
+pub mod model;
 mod registry;
 mod script;
 mod trial;

@@ -300,11 +300,11 @@ fn fresh_id() -> ResourceId {
     ResourceId::standalone(IDS.fetch_add(1, Relaxed))
 }
 
-fn number_from(variable: &str) -> Option<u64> {
+pub(crate) fn number_from(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(())
 }
@@ -316,7 +316,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// What a panic said.
-fn text_of(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn text_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()))
         .unwrap_or_else(|| "a panic without a text".to_owned())

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Items;
+use super::{Items, Scope};
 
-pub(super) fn count(items: &mut Items, cgroups: &[PathBuf], threads: bool) {
+pub(super) fn count(items: &mut Items, scope: &Scope) {
     let below = processes_below(std::process::id());
     items.add_all("namespaces", namespaces(&below));
     items.add_all("processes", below.values().map(Process::to_text));
@@ -14,11 +14,11 @@ pub(super) fn count(items: &mut Items, cgroups: &[PathBuf], threads: bool) {
         let section = if target.starts_with("socket:") { "sockets" } else { "files" };
         items.add(section, target);
     }
-    items.add_all("mounts", mounts());
-    for directory in cgroups {
+    items.add_all("mounts", mounts(&scope.mounts));
+    for directory in &scope.cgroups {
         items.add_all("cgroups", directories_below(directory));
     }
-    if threads {
+    if scope.threads {
         items.add_all("threads", names_in("/proc/self/task"));
     }
 }
@@ -91,14 +91,16 @@ fn open_files() -> Vec<String> {
 }
 
 /// Mount points with their kinds; the numbers in `mountinfo` are left out, for they are used again.
-fn mounts() -> Vec<String> {
+fn mounts(below: &[PathBuf]) -> Vec<String> {
     let info = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    info.lines().filter_map(mount).collect()
+    info.lines().filter_map(|line| mount(line, below)).collect()
 }
 
-fn mount(line: &str) -> Option<String> {
+fn mount(line: &str, below: &[PathBuf]) -> Option<String> {
     let (left, right) = line.split_once(" - ")?;
-    Some(format!("{} ({})", left.split(' ').nth(4)?, right.split(' ').next()?))
+    let (place, kind) = (left.split(' ').nth(4)?, right.split(' ').next()?);
+    let counts = below.is_empty() || below.iter().any(|directory| Path::new(place).starts_with(directory));
+    counts.then(|| format!("{place} ({kind})"))
 }
 
 fn directories_below(directory: &Path) -> Vec<String> {
@@ -132,6 +134,13 @@ mod tests {
     #[test]
     fn a_mount_is_its_place_and_kind() {
         let line = "29 1 0:25 / /run rw,nosuid shared:5 - tmpfs tmpfs rw,size=1k";
-        assert_eq!(mount(line).as_deref(), Some("/run (tmpfs)"));
+        assert_eq!(mount(line, &[]).as_deref(), Some("/run (tmpfs)"));
+    }
+
+    #[test]
+    fn mounts_of_others_are_left_out_where_a_directory_is_named() {
+        let line = "29 1 0:25 / /run/ours/a rw shared:5 - tmpfs tmpfs rw,size=1k";
+        assert_eq!(mount(line, &["/run/ours".into()]).as_deref(), Some("/run/ours/a (tmpfs)"));
+        assert_eq!(mount(line, &["/run/our".into(), "/mnt".into()]), None);
     }
 }
