@@ -168,7 +168,7 @@ impl Container {
             "Cmd": argv, "User": self.user(), "WorkingDir": self.spec.work_dir,
         });
         let exec = engine.exec_create(&self.id, &config).await?;
-        let mut stdio = engine.exec_start(&exec).await?;
+        let mut stdio = engine.exec_start(&exec, false).await?;
         let broken = |e: std::io::Error| {
             Error::new(Stage::Exec, ErrorKind::Unreachable, "the engine broke the stream off").with_source(e)
         };
@@ -180,13 +180,7 @@ impl Container {
             let to = if stream == 2 { &mut output.stderr } else { &mut output.stdout };
             to.extend_from_slice(&piece);
         }
-        // The stream ends a moment before the engine notes the exit code.
-        loop {
-            if let Some(code) = engine.exec_exit_code(&exec).await? {
-                return Ok(EngineOutput { code, ..output });
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        Ok(EngineOutput { code: engine.exec_end(&exec).await?, ..output })
     }
 
     pub(crate) fn engine(&self) -> &Engine {

@@ -1,4 +1,4 @@
-//! Commands in a container: [`Exec`] by the resident agent.
+//! Commands in a container: [`Exec`] by the resident agent, or else through the engine.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt;
 use crate::agent::{Exit, Killer, Link, Request, Spawn, wire};
 use crate::container::Container;
 use crate::engine::types::ImageConfig;
+use crate::engine_exec;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::spec::{ContainerSpec, Network, mask};
 
@@ -30,6 +31,9 @@ pub(crate) const OWN_PROCESSES: u32 = 2;
 pub(crate) fn support(spec: &ContainerSpec, image: &ImageConfig) -> Support {
     let work_dir = spec.work_dir.as_deref().unwrap_or(&image.working_dir);
     let work_dir = if work_dir.starts_with('/') { work_dir } else { "/" };
+    if !spec.agent {
+        return engine_exec::support(spec, work_dir);
+    }
     Support::new(work_dir)
         .per_command([Limit::WallTime, Limit::Output, Limit::FileSize, Limit::OpenFiles, Limit::Stack])
         .per_resource([Limit::Memory, Limit::Processes, Limit::CpuSet, Limit::CpuBandwidth, Limit::Network])
@@ -49,7 +53,7 @@ pub(crate) fn support(spec: &ContainerSpec, image: &ImageConfig) -> Support {
         .with_made_with(made_with(spec))
 }
 
-fn made_with(spec: &ContainerSpec) -> Limits {
+pub(crate) fn made_with(spec: &ContainerSpec) -> Limits {
     let mut limits = spec.command_limits.clone();
     limits.processes = Some(u64::from(spec.pids.saturating_sub(OWN_PROCESSES)));
     limits.memory = spec.memory;
@@ -81,7 +85,7 @@ impl Exec for Container {
 
     async fn spawn(&self, command: &Command) -> Result<Process, ExecError> {
         let limits = self.support.check(command)?;
-        let link = self.link().ok_or_else(no_agent)?;
+        let Some(link) = self.link() else { return engine_exec::spawn(self, command, &limits).await };
         self.copy_in(link, command).await?;
         let mut request = self.start(link, command, &limits).await?;
         let mut stdin = request.take_input();
@@ -187,12 +191,7 @@ fn absolute(work_dir: &[u8], path: &[u8]) -> Vec<u8> {
     if path.starts_with(b"/") { path.to_vec() } else { [work_dir, b"/", path].concat() }
 }
 
-fn no_agent() -> ExecError {
-    let message = "this container has no resident agent; use Container::engine_exec";
-    ExecError::new(ExecStage::Check, ExecErrorKind::Internal, message)
-}
-
-fn gone(stage: ExecStage, error: Error) -> ExecError {
+pub(crate) fn gone(stage: ExecStage, error: Error) -> ExecError {
     let message = "the container has died; discard it and take another one";
     ExecError::new(stage, ExecErrorKind::ResourceGone, message).with_source(error)
 }

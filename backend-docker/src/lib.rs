@@ -77,6 +77,7 @@
 //! | `spec`, `profile` | what a container is made of: the key |
 //! | `make` | from a specification to a ready container, leaving nothing behind on the way |
 //! | `container`, `exec`, `stats` | the resource: addresses, files, commands, usage |
+//! | `engine_exec` | commands without the agent: slower, and with less to promise |
 //! | `test_pool` | one pool for all tests of a crate |
 //! | `wait` | when it is ready |
 //! | `reset` | how it becomes clean, and the proof |
@@ -89,6 +90,7 @@
 mod agent;
 mod container;
 mod engine;
+mod engine_exec;
 mod error;
 mod exec;
 mod logs;

@@ -129,29 +129,30 @@ async fn try_start(
     program: Option<&'static Program>,
     turn: u32,
 ) -> Result<Container, Error> {
-    let place = match program {
-        Some(program) => Some(shop.run_dirs()?.make(program)?),
-        None => None,
+    let (dir, listener) = match program {
+        Some(program) => shop.run_dirs()?.make(program).map(|(dir, listener)| (Some(dir), Some(listener)))?,
+        None => (None, None),
     };
     let name = shop.next_name();
-    let body = spec.body(&Injection {
-        agent: place.as_ref().map(|(dir, _)| dir.path()),
-        labels: shop.owner.labels(),
-        turn,
-    });
+    let body =
+        spec.body(&Injection { agent: dir.as_ref().map(RunDir::path), labels: shop.owner.labels(), turn });
     let lifeline = Lifeline::new();
-    let mut half = Half::create(shop, name.clone(), spec.platform.clone(), body);
+    let mut half = Half::create(shop, dir, name.clone(), spec.platform.clone(), body);
     let id = half.created().await?;
     shop.follow(&id, &lifeline).await?;
     let logs = Arc::new(Logs::new());
-    let (main, exit) = match place {
-        Some((dir, listener)) => {
+    let (main, exit) = match listener {
+        Some(listener) => {
             let link = start_with_agent(shop, &id, &lifeline, listener).await?;
+            let dir = half.keep().expect("made with the listener");
             (Main::Agent { link, dir }, watch::channel(None).1)
         }
-        None => start_alone(shop, &id, &lifeline, &logs).await?,
+        None => {
+            let started = start_alone(shop, &id, &lifeline, &logs).await?;
+            half.keep();
+            started
+        }
     };
-    half.keep();
     Ok(Container {
         shop: shop.clone(),
         id,
@@ -178,11 +179,14 @@ struct Half {
     shop: Arc<Shop>,
     creation: Option<JoinHandle<Result<String, Error>>>,
     id: Option<String>,
+    /// Podman makes it again if it is missing when the container is created.
+    dir: Option<RunDir>,
 }
 
 impl Half {
     fn create(
         shop: &Arc<Shop>,
+        dir: Option<RunDir>,
         name: String,
         platform: String,
         body: bollard::models::ContainerCreateBody,
@@ -190,7 +194,7 @@ impl Half {
         let engine = shop.engine.clone();
         // A task of its own: a call that is dropped may or may not have made a container.
         let creation = tokio::spawn(async move { engine.create(&name, &platform, body).await });
-        Half { shop: shop.clone(), creation: Some(creation), id: None }
+        Half { shop: shop.clone(), creation: Some(creation), id: None, dir }
     }
 
     async fn created(&mut self) -> Result<String, Error> {
@@ -203,8 +207,9 @@ impl Half {
         Ok(id)
     }
 
-    fn keep(mut self) {
+    fn keep(mut self) -> Option<RunDir> {
         self.id = None;
+        self.dir.take()
     }
 }
 
@@ -215,12 +220,13 @@ impl Drop for Half {
             self.shop.remove_later(id);
         }
         let Some(creation) = self.creation.take() else { return };
-        let shop = self.shop.clone();
+        let (shop, dir) = (self.shop.clone(), self.dir.take());
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 if let Ok(Ok(id)) = creation.await {
                     shop.remove_later(id);
                 }
+                drop(dir);
             });
         }
     }

@@ -26,7 +26,7 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 pub(crate) use classify::classify;
 pub(crate) use http::{Address, Http};
-pub(crate) use stream::Stdio;
+pub(crate) use stream::{Stdio, StdioReader, StdioWriter};
 
 use crate::error::{Error, ErrorKind, Stage};
 

@@ -352,9 +352,14 @@ impl ContainerSpec {
         self.with(|s| s.command_limits = limits)
     }
 
-    /// Runs the image's own program as process 1, without the resident agent. Commands then go
-    /// through the engine (a hundred times slower), nothing can be wiped, and a killed host leaves
-    /// the container to the next start's sweep.
+    /// Runs the image's own program as process 1, without the resident agent. Nothing can be wiped, and
+    /// a killed host leaves the container to the next start's sweep.
+    ///
+    /// Commands go through the engine, a hundred times slower. They must
+    /// [inherit](poolyard_exec::Command::inherit_env) the container's environment, bring no files, and have
+    /// limits of wall time and output only. No signals reach them: to end one, by a limit, a kill or a
+    /// dropped future, ends the container. What they leave running stays. A terminal gets its size a moment
+    /// after the program's start, and a program that cannot be started is an exit code (126 or 127).
     pub fn without_agent(self) -> Self {
         self.with(|s| s.agent = false)
     }
@@ -373,6 +378,9 @@ impl ContainerSpec {
         }
         if !self.agent && self.network == Network::Off {
             return refuse("only the agent can take the loopback interface away; use Network::Loopback");
+        }
+        if self.reset == Reset::Restart && !self.read_only {
+            return refuse("a restart keeps what was written to the root; make it read-only, or Recreate");
         }
         if !self.agent && (self.reset == Reset::Wipe || self.ports_in_text()) {
             return refuse("without an agent nothing can be wiped, and no port be known in advance");

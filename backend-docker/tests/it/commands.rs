@@ -49,7 +49,7 @@ async fn until_written(stdout: &mut OutputReader, wanted: &str) -> String {
 }
 
 /// What somebody sees who works with a shell at a terminal, in any container.
-async fn talk_to_a_shell(container: &Container) {
+pub(crate) async fn talk_to_a_shell(container: &Container) {
     let shell = Command::new("/bin/sh").inherit_env().env("PS1", "ready>").stdin_piped().tty(33, 99);
     let mut process = container.spawn(&shell).await.unwrap();
     let (mut keys, mut screen) = (process.take_stdin().unwrap(), process.take_stdout().unwrap());
@@ -70,8 +70,10 @@ async fn talk_to_a_shell(container: &Container) {
 }
 
 /// A terminal of another size: the program in it is told, and sees it.
-async fn change_a_size(container: &Container) {
-    let script = "trap 'stty size; exit 6' WINCH; echo set; while :; do read line; done";
+pub(crate) async fn change_a_size(container: &Container) {
+    // An engine tells a program its first size only after its start.
+    let told = "case $(stty size) in 7*61) stty size; exit 6 ;; esac";
+    let script = format!("trap '{told}' WINCH; echo set; while :; do read line; done");
     let command = Command::shell(script).inherit_env().stdin_piped().tty(33, 99);
     let mut process = container.spawn(&command).await.unwrap();
     let mut screen = process.take_stdout().unwrap();
@@ -99,13 +101,17 @@ async fn the_input_of_a_terminal_ends_wherever_its_line_stands() {
     let manager = scene.manager();
     let pool = pool_of(&manager, 1);
     let container = pool.acquire(&sandbox()).await.unwrap();
+    end_of_input_is_typed(&container).await;
+}
+
+pub(crate) async fn end_of_input_is_typed(container: &Container) {
     for (input, echoed) in [("", ""), ("two\nlines\n", "lines\r\n"), ("half a line", "half a line")] {
         let limits = Limits::new().wall_time(Duration::from_secs(30));
-        let cat = Command::new("/bin/cat").stdin_bytes(input).tty(24, 80).limits(limits);
+        let cat = Command::new("/bin/cat").inherit_env().stdin_bytes(input).tty(24, 80).limits(limits);
         let outcome = container.exec(&cat).await.unwrap();
         assert!(outcome.success() && outcome.stdout.text().ends_with(echoed), "{input:?}: {outcome:?}");
     }
-    let cat = container.exec(&Command::new("/bin/cat").tty(24, 80)).await.unwrap();
+    let cat = container.exec(&Command::new("/bin/cat").inherit_env().tty(24, 80)).await.unwrap();
     assert!(cat.success(), "{cat:?}");
 }
 

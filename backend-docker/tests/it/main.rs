@@ -6,6 +6,7 @@
 mod census;
 mod commands;
 mod engine;
+mod engine_exec;
 mod failures;
 mod life;
 mod proxy;
@@ -13,3 +14,4 @@ mod ready;
 mod reset;
 mod service;
 mod sleep;
+mod spec;

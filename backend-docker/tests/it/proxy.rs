@@ -1,7 +1,7 @@
 //! A socket between a manager and its engine, which can make the engine slow, or lose just one thing.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use poolyard_docker::DockerManager;
@@ -20,9 +20,13 @@ pub(crate) struct Weather {
     pub(crate) hold: Option<&'static str>,
 }
 
+/// The first line of every request that there was.
+type Log = Arc<Mutex<Vec<String>>>;
+
 pub(crate) struct Proxy {
     path: PathBuf,
     weather: Arc<watch::Sender<Weather>>,
+    log: Log,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -35,12 +39,19 @@ impl Proxy {
         let listener = UnixListener::bind(&path).unwrap();
         let weather = Arc::new(watch::Sender::new(Weather::default()));
         let sky = weather.clone();
+        let log = Log::default();
+        let notes = log.clone();
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(serve(client, engine.clone(), sky.subscribe()));
+                tokio::spawn(serve(client, engine.clone(), sky.subscribe(), notes.clone()));
             }
         });
-        Proxy { path, weather, task }
+        Proxy { path, weather, log, task }
+    }
+
+    /// How many requests there were so far whose first line contains this.
+    pub(crate) fn requests(&self, what: &str) -> usize {
+        self.log.lock().unwrap().iter().filter(|line| line.contains(what)).count()
     }
 
     pub(crate) fn manager(&self) -> DockerManager {
@@ -60,7 +71,7 @@ impl Drop for Proxy {
 }
 
 /// One connection; ours and bollard's carry several requests at most one after the other.
-async fn serve(client: UnixStream, engine: PathBuf, mut sky: watch::Receiver<Weather>) {
+async fn serve(client: UnixStream, engine: PathBuf, mut sky: watch::Receiver<Weather>, log: Log) {
     let Ok(engine) = UnixStream::connect(engine).await else { return };
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_engine, mut to_engine) = engine.into_split();
@@ -70,7 +81,7 @@ async fn serve(client: UnixStream, engine: PathBuf, mut sky: watch::Receiver<Wea
         async move {
             let mut buffer = vec![0; 64 << 10];
             while let Ok(n @ 1..) = from_client.read(&mut buffer).await {
-                note(&line, &buffer[..n]);
+                note(&line, &log, &buffer[..n]);
                 let delay = sky.borrow().delay;
                 tokio::time::sleep(delay).await;
                 if to_engine.write_all(&buffer[..n]).await.is_err() {
@@ -116,10 +127,11 @@ async fn serve(client: UnixStream, engine: PathBuf, mut sky: watch::Receiver<Wea
 }
 
 /// Remembers the first line of a request.
-fn note(line: &watch::Sender<String>, piece: &[u8]) {
+fn note(line: &watch::Sender<String>, log: &Log, piece: &[u8]) {
     let text = String::from_utf8_lossy(&piece[..piece.len().min(400)]);
     let first = text.lines().next().unwrap_or_default();
     if ["GET ", "POST ", "DELETE "].iter().any(|method| first.starts_with(method)) {
+        log.lock().unwrap().push(first.to_owned());
         line.send_replace(first.to_owned());
     }
 }
