@@ -34,6 +34,8 @@ pub struct DispatcherConfig {
     pub select: Select,
     /// How many calls may wait for a worker. Default: 1024.
     pub max_waiting: usize,
+    /// How long a call may wait for a worker, whatever time it has then. Default: up to its deadline.
+    pub max_wait: Option<Duration>,
     /// How many workers may be without a replacement at a time when they are worn or rolled. Default: 1.
     pub max_unavailable: usize,
 }
@@ -45,6 +47,7 @@ impl Default for DispatcherConfig {
             calls_per_worker: 1,
             select: Select::Exclusive,
             max_waiting: 1024,
+            max_wait: None,
             max_unavailable: 1,
         }
     }
@@ -121,6 +124,15 @@ struct Hand<P: Protocol> {
 }
 
 impl<P: Protocol> Hand<P> {
+    /// Has a worker that takes from the queue end, and waits until it takes no more. No worker but such a one
+    /// goes on taking after it was replaced.
+    async fn leave_queue(&self) {
+        self.drain();
+        if let Some(life) = &self.takes {
+            life.died().await;
+        }
+    }
+
     /// Ends the worker when what it has is answered.
     fn drain(&self) {
         match &self.takes {
@@ -180,7 +192,8 @@ impl<P: Protocol> Dispatcher<P> {
 
     /// Calls a worker. `sticky` chooses it with [`Select::Sticky`] and means nothing otherwise.
     ///
-    /// Waits in line until a worker has room; the deadline is for waiting and the call together.
+    /// Waits in line until a worker has room; the deadline is for waiting and the call together,
+    /// [`max_wait`](DispatcherConfig::max_wait) for waiting alone.
     ///
     /// # Errors
     ///
@@ -204,13 +217,15 @@ impl<P: Protocol> Dispatcher<P> {
         if let Some(cause) = &self.inner.refused {
             return Err(failed(cause.clone()));
         }
+        let waits = self.inner.config.max_wait.map_or(deadline.at, |wait| deadline.at.min(begun + wait));
+        let patience = tokio::time::Instant::from(waits);
         if self.inner.config.select == Select::Exclusive {
-            return self.call_exclusively(request, deadline, begun).await;
+            return self.call_exclusively(request, deadline, begun, patience).await;
         }
         loop {
             let permit = match self.permit(sticky).map_err(failed)? {
                 Ticket::Now(permit) => permit,
-                Ticket::Later(granted) => match tokio::time::timeout_at(deadline.at.into(), granted).await {
+                Ticket::Later(granted) => match tokio::time::timeout_at(patience, granted).await {
                     Ok(Ok(permit)) => permit,
                     Ok(Err(_)) => return Err(failed(self.inner.why_nobody())),
                     Err(_) => return Err(failed(Cause::Deadline)),
@@ -232,6 +247,7 @@ impl<P: Protocol> Dispatcher<P> {
         request: &P::Request,
         deadline: Deadline,
         begun: Instant,
+        patience: tokio::time::Instant,
     ) -> Result<P::Response, CallError>
     where
         P::Request: Sync,
@@ -241,7 +257,7 @@ impl<P: Protocol> Dispatcher<P> {
             return Err(failed(Cause::NotAccepted));
         }
         let key = self.inner.key.lock().0.clone();
-        match tokio::time::timeout_at(deadline.at.into(), self.inner.pool.acquire(&key)).await {
+        match tokio::time::timeout_at(patience, self.inner.pool.acquire(&key)).await {
             Ok(Ok(mut worker)) => worker.call(request, deadline).await,
             Ok(Err(error)) => Err(failed(Cause::NoWorker(with_sources(&error)))),
             Err(_) => Err(failed(Cause::Deadline)),
@@ -369,7 +385,7 @@ async fn keep<P: Protocol>(inner: Arc<Inner<P>>, index: usize) {
     loop {
         let (key, generation) = inner.key.lock().clone();
         // A slot that has a worker waits its turn; an empty one does not.
-        let _turn = if old.is_some() { inner.replacements.acquire().await.ok() } else { None };
+        let turn = if old.is_some() { inner.replacements.acquire().await.ok() } else { None };
         let mut lease = match inner.pool.acquire(&key).await {
             Ok(lease) => lease,
             Err(error) => {
@@ -389,11 +405,14 @@ async fn keep<P: Protocol>(inner: Arc<Inner<P>>, index: usize) {
         let worn = Arc::new(Notify::new());
         let tell = worn.clone();
         let serving = tokio::spawn(drive(lease, shared, move || tell.notify_one()));
+        drop(turn);
+        if let Some(old) = old.take_if(|old| old.takes.is_some()) {
+            old.leave_queue().await;
+        }
         install(&inner, index, hand.clone(), generation);
         if let Some(old) = old.take() {
             old.drain();
         }
-        drop(_turn);
         if is_over(&inner, &worn, serving, generation).await {
             remove(&inner, index, &hand);
         } else {

@@ -251,3 +251,38 @@ async fn callers_are_told_why_there_is_no_worker() {
     let Cause::NoWorker(why) = error.cause() else { panic!("{error}") };
     assert!(why.contains("no such module"), "{why}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_may_not_wait_so_long_fails_while_others_have_all_their_time() {
+    for select in [Select::Exclusive, Select::LeastBusy] {
+        let mut config = DispatcherConfig::new(1, 1, select);
+        config.max_wait = Some(Duration::from_millis(50));
+        let dispatcher = Arc::new(Dispatcher::new(pool(1), role("frames").key(), config));
+        // The first attempt may wait for its worker to start.
+        eventually("a worker", || (dispatcher.load().iter().all(Option::is_some)).then_some(())).await;
+        while dispatcher.call(None, b"warm", soon()).await.is_err() {}
+        let slow = {
+            let dispatcher = dispatcher.clone();
+            tokio::spawn(async move { dispatcher.call(None, b"sh sleep 0.5", soon()).await })
+        };
+        tokio::task::yield_now().await;
+        let waited = loop {
+            // Until the slow call has the worker.
+            match dispatcher.call(None, b"x", soon()).await {
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((waited.phase(), waited.cause()), (Phase::Queue, &Cause::Deadline), "{select:?}");
+        slow.await.expect("no panic").expect("longer than anyone may wait");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_shared_worker_is_told_with_its_last_words() {
+    let dispatcher = dispatcher(role("frames"), 1, 4, Select::LeastBusy);
+    dispatcher.call(None, b"complain out of luck", soon()).await.expect("an answer");
+    let error = dispatcher.call(None, b"exit 7", soon()).await.expect_err("it ends");
+    assert!(matches!(error.cause(), Cause::Exited(_)) && error.pid() != 0, "{error}");
+    assert!(error.stderr().contains("out of luck"), "{error}");
+}

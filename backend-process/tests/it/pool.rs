@@ -67,6 +67,38 @@ async fn a_boot_failure_reaches_the_caller_with_the_worker_s_last_words() {
 }
 
 #[tokio::test]
+async fn workers_that_never_start_open_the_breaker_and_others_are_not_touched() {
+    let manager = ProcessManager::new().expect("a supervisor");
+    let builder = Pool::builder(manager).max_total(2).breaker_after(3).breaker_pause(Duration::from_secs(20));
+    let (pool, broken) = (builder.build().expect("a pool"), role("dies_at_start").key());
+    for _ in 0..3 {
+        let error = pool.acquire(&broken).await.expect_err("no worker");
+        assert!(matches!(error, AcquireError::Create(_)), "{error}");
+    }
+    let error = pool.acquire(&broken).await.expect_err("not even tried");
+    assert!(matches!(error, AcquireError::CircuitOpen { .. }), "{error}");
+    pool.acquire(&role("frames").key()).await.expect("a worker of another key");
+}
+
+#[tokio::test]
+async fn what_workers_write_to_standard_error_is_handed_out_line_by_line() {
+    let (lines, heard) = std::sync::mpsc::channel();
+    let manager = ProcessManager::new().expect("a supervisor");
+    let manager = manager.on_stderr(move |pid, line| {
+        let _ = lines.send((pid, String::from_utf8_lossy(line).into_owned()));
+    });
+    let pool = Pool::builder(manager).max_total(1).build().expect("a pool");
+    let mut worker = pool.acquire(&role("frames").key()).await.expect("a worker");
+    worker.call(b"complain one", soon()).await.expect("an answer");
+    worker.call(b"sh printf 'two\\nthree' >/proc/$PPID/fd/2", soon()).await.expect("an answer");
+    let pid = worker.pid();
+    drop(worker);
+    assert!(pool.close(Duration::from_secs(5)).await.is_clean());
+    let said: Vec<_> = ["one", "two", "three"].map(|line| (pid, line.to_owned())).into();
+    assert_eq!(heard.try_iter().collect::<Vec<_>>(), said, "the last one without an end, too");
+}
+
+#[tokio::test]
 async fn keys_with_other_attributes_have_other_workers() {
     let pool = pool(4);
     let blue = role("frames").env("COLOUR", "blue").key();
