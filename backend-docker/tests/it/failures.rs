@@ -123,16 +123,21 @@ async fn with_live_restore_containers_serve_without_their_engine_and_their_end_i
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_engine_holds_up_nobody_who_has_a_container() {
     let Some(engine) = Private::start("frozen", &[]) else { return };
-    let limit = Duration::from_secs(2);
-    let pool = Pool::builder(engine.manager()).max_total(2).create_timeout(limit).wait_timeout(limit * 10);
-    let pool = pool.build().unwrap();
+    let (pool, hasty) = (pool_of(&engine.manager(), 2), hasty_pool(&engine.manager()));
     let lease = pool.acquire(&sandbox()).await.unwrap();
     signal(engine.pid(), libc::SIGSTOP);
     assert!(works(&lease).await);
-    let error = pool.acquire(&sandbox()).await.map(drop).unwrap_err();
+    let error = hasty.acquire(&sandbox()).await.map(drop).unwrap_err();
     signal(engine.pid(), libc::SIGCONT);
     assert!(!matches!(error, AcquireError::Closed), "{error:?}");
     assert!(works(&pool.acquire(&sandbox()).await.unwrap()).await);
+}
+
+/// For what must not succeed: it gives up soon. A busy machine may take longer than this for a container.
+fn hasty_pool(manager: &DockerManager) -> ContainerPool {
+    let limit = Duration::from_secs(2);
+    let pool = Pool::builder(manager.clone()).max_total(1).create_timeout(limit);
+    pool.wait_timeout(limit * 10).build().unwrap()
 }
 
 fn signal(pid: i32, signal: i32) {
@@ -178,13 +183,11 @@ async fn a_container_that_comes_too_late_is_nobodys_and_is_removed() {
     let Some(scene) = scene() else { return };
     let host = scene.host();
     let proxy = Proxy::start(host, "late");
-    let limit = Duration::from_secs(2);
-    let pool = Pool::builder(proxy.manager()).max_total(1).create_timeout(limit).wait_timeout(limit * 10);
-    let pool = pool.build().unwrap();
+    let (pool, hasty) = (pool_of(&proxy.manager(), 1), hasty_pool(&proxy.manager()));
     let spec = sandbox().label("test", "late");
     let made = || docker(host, &["ps", "-aq", "--filter", "label=test=late"]).lines().count();
     proxy.set(Weather { hold: Some("/containers/create"), ..Weather::default() });
-    let error = pool.acquire(&spec).await.map(drop).unwrap_err();
+    let error = hasty.acquire(&spec).await.map(drop).unwrap_err();
     assert!(!matches!(error, AcquireError::Closed), "{error:?}");
     until("the engine has made it all the same", || made() > 0).await;
     proxy.set(Weather::default());
