@@ -14,6 +14,7 @@ use poolyard_core::{Context, Manager, Meta, Reason, Reuse};
 
 use poolyard_process::worker::Worker as Kit;
 use poolyard_process::{Deadline, Error, OnReturn, ProcessManager, Spawner, Worker, WorkerKey, WorkerSpec};
+use poolyard_testkit::census::Scope;
 use poolyard_testkit::{Harness, conformance};
 
 const ROLE: &str = "CONFORMANCE_WORKER";
@@ -25,26 +26,12 @@ static DIVERT: extern "C" fn() = {
         if std::env::var_os(ROLE).is_some() {
             std::process::exit(serve().is_err().into());
         }
-        leave_the_mounts_of_others();
         poolyard_process::init(|zygote| {
             zygote.entry("worker", serve);
         });
     }
     divert
 };
-
-/// The census counts mounts, and those that somebody else makes meanwhile are not ours. Without the privilege for
-/// a mount namespace they are counted.
-fn leave_the_mounts_of_others() {
-    let flags = libc::MS_REC | libc::MS_PRIVATE;
-    let none = std::ptr::null();
-    // SAFETY: no other thread exists yet; the paths are C strings, and no pointer is kept.
-    unsafe {
-        if libc::unshare(libc::CLONE_NEWNS) == 0 {
-            libc::mount(none, c"/".as_ptr(), none, flags, none.cast());
-        }
-    }
-}
 
 /// A worker in which a user can leave something: a value, a child process, a file.
 fn serve() -> io::Result<()> {
@@ -223,6 +210,11 @@ impl<O: Origin> Harness for World<O> {
         };
         // Whatever is there, a process that is about to end included: the law itself looks again.
         Self::processes(&self.dir) + supervisors().saturating_sub(managers)
+    }
+
+    /// A manager of processes mounts nothing; what others mount on this machine meanwhile is not its trace.
+    fn census(&self) -> Option<Scope> {
+        Some(Scope::new().mounts_under(&self.dir))
     }
 }
 

@@ -130,6 +130,7 @@ impl Real {
         self.ledger.out.orders.clear();
         self.ledger.out.settled.clear();
         self.dismiss_the_failed();
+        assert_eq!(self.ledger.waiters.len(), self.waiters.len(), "who has heard his fate is forgotten");
         self.ledger.check();
     }
 

@@ -53,6 +53,70 @@ async fn a_smaller_idle_limit_sends_away_the_least_recently_used() {
     assert_eq!(serials, [4, 3]);
 }
 
+/// Idle resources of keys 1, 2 and 3, used in this order; each costs as much as its key says.
+async fn one_of_each(fake: &FakeManager) -> FakePool {
+    let pool = pool_of(3, &fake.on_cost(|key| u64::from(*key))).max_cost(100).build().unwrap();
+    for key in 1..=3 {
+        drop(pool.acquire(&key).await.unwrap());
+        settle().await;
+    }
+    pool
+}
+
+fn idle_keys(pool: &FakePool) -> Vec<u32> {
+    let mut keys: Vec<_> = pool.resources().iter().map(|resource| resource.key).collect();
+    keys.sort_unstable();
+    keys
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_smaller_limit_of_any_kind_costs_the_least_recently_used_of_all_keys() {
+    let smaller: [fn(&mut poolyard_core::PoolConfig); 3] =
+        [|config| config.max_total = 2, |config| config.max_idle = Some(2), |config| config.max_cost = 5];
+    for smaller in smaller {
+        let fake = FakeManager::new();
+        let pool = one_of_each(&fake).await;
+        pool.resize(smaller).unwrap();
+        settle().await;
+        assert_eq!((idle_keys(&pool), fake.reasons()), (vec![2, 3], vec![Reason::Shrunk]));
+        end(pool, &fake).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_met_exactly_costs_nothing() {
+    let fake = FakeManager::new();
+    let pool = one_of_each(&fake).await;
+    pool.resize(|config| {
+        (config.max_total, config.max_cost) = (3, 6);
+        (config.max_idle, config.max_per_key, config.max_idle_per_key) = (Some(3), Some(1), Some(1));
+    })
+    .unwrap();
+    settle().await;
+    assert_eq!((idle_keys(&pool), fake.reasons()), (vec![1, 2, 3], vec![]));
+    end(pool, &fake).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_smaller_limit_per_key_costs_each_key_its_least_recently_used() {
+    let smaller: [fn(&mut poolyard_core::PoolConfig); 2] =
+        [|config| config.max_per_key = Some(1), |config| config.max_idle_per_key = Some(1)];
+    for smaller in smaller {
+        let fake = FakeManager::new();
+        let pool = pool_of(4, &fake).build().unwrap();
+        for lease in take(&pool, 1, 2).await.into_iter().chain(take(&pool, 2, 2).await) {
+            drop(lease);
+            settle().await;
+        }
+        pool.resize(smaller).unwrap();
+        settle().await;
+        assert_eq!((idle_keys(&pool), fake.reasons()), (vec![1, 2], vec![Reason::Shrunk; 2]));
+        let left = [pool.acquire(&1).await.unwrap().serial(), pool.acquire(&2).await.unwrap().serial()];
+        assert_eq!(left, [2, 4], "the last ones returned");
+        end(pool, &fake).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_resize_that_contradicts_itself_changes_nothing() {
     let fake = FakeManager::new();

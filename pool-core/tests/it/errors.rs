@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use poolyard_core::AcquireError;
-use poolyard_testkit::{FakeError, FakeManager, Step};
+use poolyard_testkit::{FakeError, FakeManager, Method, Step};
 
 use crate::common::*;
 
@@ -24,6 +24,20 @@ async fn a_time_out_tells_the_state_of_the_pool() {
     let _lease = pool.acquire(&1).await.unwrap();
     let text = pool.acquire(&1).await.unwrap_err().to_string();
     assert!(text.contains("a resource to be returned") && text.contains("1 leased"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_out_tells_the_last_error_of_its_own_key_and_of_no_other() {
+    let fake = FakeManager::new().create_script([Step::ok(), Step::err("no space left"), Step::hang()]);
+    let pool = pool_of(3, &fake).wait_timeout(secs(1)).build().unwrap();
+    let _lease = pool.acquire(&1).await.unwrap();
+    pool.acquire(&2).await.unwrap_err();
+    fake.always(Method::Create, Step::hang());
+    for (key, told) in [(2, true), (3, false)] {
+        let error = pool.acquire(&key).await.unwrap_err();
+        assert!(matches!(error, AcquireError::TimedOut { .. }), "{error}");
+        assert_eq!(error.to_string().contains("no space left"), told, "key {key}: {error}");
+    }
 }
 
 #[test]

@@ -33,6 +33,25 @@ async fn a_long_idle_resource_is_put_to_sleep_and_woken_by_who_wants_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_about_to_be_put_to_sleep_and_is_wanted_stays_awake() {
+    let (fake, gate) = (FakeManager::new(), Gate::new());
+    let pool = sleepy(2, &fake).max_recycling(1).recycle_timeout(secs(100)).build().unwrap();
+    drop(pool.acquire(&1).await.unwrap());
+    settle().await;
+    // The only one who cleans and puts to sleep is busy when the time of key 1 comes.
+    fake.recycle_script([Step::ok().at(&gate)]);
+    drop(pool.acquire(&2).await.unwrap());
+    tokio::time::sleep(secs(11)).await;
+    assert_eq!((counts(&pool).recycling, counts(&pool).hibernating), (1, 1));
+    let wanted = ask(&pool, 1).await;
+    gate.open();
+    let lease = got(wanted).await;
+    assert_eq!((lease.serial(), fake.count(Method::Hibernate), fake.count(Method::Wake)), (1, 0, 0));
+    drop(lease);
+    end(pool, &fake).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sleeper_ends_after_idle_timeout() {
     let fake = FakeManager::new();
     let pool = asleep(sleepy(2, &fake)).await;

@@ -59,6 +59,20 @@ async fn max_cost_bounds_the_sum_of_all_costs() {
     end(pool, &fake).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn nothing_is_given_up_for_a_waiter_to_whom_it_would_not_give_enough() {
+    let fake = FakeManager::new().on_cost(|key| u64::from(*key));
+    let pool = pool_of(10, &fake).max_cost(10).build().unwrap();
+    let (five, four) = (pool.acquire(&5).await.unwrap(), pool.acquire(&4).await.unwrap());
+    let nine = ask(&pool, 9).await;
+    drop(four);
+    settle().await;
+    assert_eq!(fake.reasons(), [], "5 and 9 are above 10, whether the 4 is there or not");
+    drop(five);
+    drop(got(nine).await);
+    end(pool, &fake).await;
+}
+
 #[tokio::test]
 async fn a_cost_above_the_maximum_is_an_error_at_once() {
     let fake = FakeManager::new().on_cost(|key| u64::from(*key));

@@ -29,6 +29,22 @@ async fn a_snapshot_counts_every_resource_in_one_state() {
     end(pool, &fake).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn each_key_knows_who_waits_for_it() {
+    let fake = FakeManager::new();
+    let pool = pool_of(1, &fake).build().unwrap();
+    let lease = pool.acquire(&1).await.unwrap();
+    let waiters = [ask(&pool, 2).await, ask(&pool, 3).await, ask(&pool, 3).await];
+    let mut waiting: Vec<_> = pool.keys().iter().map(|info| (info.key, info.counts.waiters)).collect();
+    waiting.sort_unstable();
+    assert_eq!(waiting, [(1, 0), (2, 1), (3, 2)]);
+    drop(lease);
+    for waiter in waiters {
+        drop(got(waiter).await);
+    }
+    end(pool, &fake).await;
+}
+
 #[tokio::test]
 async fn a_snapshot_is_consistent_while_many_use_the_pool() {
     let fake = FakeManager::new().always(Method::Recycle, Step::ok().yields(1));
