@@ -162,7 +162,8 @@ impl Inner {
     pub(crate) fn extra_controllers(&self) -> Vec<&'static str> {
         let bandwidth = self.limits.cpu_bandwidth.map(|_| "cpu");
         let cpus = self.limits.cpu_set.as_ref().map(|_| "cpuset");
-        bandwidth.into_iter().chain(cpus).collect()
+        let io = self.limits.io_bandwidth.map(|_| crate::cgroup::IO);
+        bandwidth.into_iter().chain(cpus).chain(io).collect()
     }
 }
 
