@@ -265,12 +265,11 @@ fn search_twisted<W: World>(world: &W, effort: &Effort, twist: &Twist<KeyOf<W>>)
         ..Config::default()
     };
     let plans = strategy::plans(world.keys(), world.configs(), effort.ops);
-    let mut total = Summary::default();
+    let total = std::cell::RefCell::new(Summary::default());
     let found = std::cell::Cell::new(None);
-    let tried = std::cell::RefCell::new(&mut total);
     let result = TestRunner::new(config).run(&plans, |plan| {
         let run = run_twisted(world, &plan, effort, twist);
-        let Err(failure) = run.map(|summary| tried.borrow_mut().add(summary)) else { return Ok(()) };
+        let Err(failure) = run.map(|summary| total.borrow_mut().add(summary)) else { return Ok(()) };
         // Shrinking keeps to the promise that was broken first.
         let invariant = found.get().unwrap_or(failure.broken.invariant);
         found.set(Some(invariant));
@@ -279,9 +278,8 @@ fn search_twisted<W: World>(world: &W, effort: &Effort, twist: &Twist<KeyOf<W>>)
             false => Ok(()),
         }
     });
-    drop(tried);
     match result {
-        Ok(()) => Ok(total),
+        Ok(()) => Ok(total.into_inner()),
         Err(TestError::Fail(_, plan)) => {
             let mut failure = shortest(world, plan, effort, twist, found.get());
             failure.seed = Some(seed);

@@ -123,7 +123,7 @@ fn sockets(address: &str) -> Items {
     let connected = table.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [.., "03", inode, path] = fields[..] else { return None };
-        path.starts_with(address).then(|| (inode, path))
+        path.starts_with(address).then_some((inode, path))
     });
     let ours = format!(".{}.", std::process::id());
     let ours = |path: &str| path.ends_with("docker.sock") || path.contains(&ours);
