@@ -23,7 +23,7 @@ const NOSUID_NODEV: usize = 2 | 4;
 
 /// Puts the new root together, but for what every lease has of its own.
 pub fn mount(plan: &Plan<'_>) -> Result<()> {
-    for dir in [c"/tmp/up", c"/tmp/work", c"/tmp/new"] {
+    for dir in [c"/tmp/up", c"/tmp/workdir", c"/tmp/new"] {
         sys::mkdirat(sys::AT_FDCWD, dir, 0o755).at(Stage::RootLayer)?;
     }
     let image = rootfs::image(plan)?;
@@ -53,7 +53,7 @@ fn mount_over_base(plan: &Plan<'_>, index: usize, target: &[u8]) -> sys::Result<
 /// Mounts a layer over `below`, a list of directories as seen from `base`. (As paths from the root they might
 /// hold the list's own separators.)
 fn mount_layer(plan: &Plan<'_>, name: &[u8], below: &[u8], base: &CStr, place: &CStr) -> sys::Result<()> {
-    let (up, work) = (Text::<32>::of(&[b"/tmp/up/", name])?, Text::<32>::of(&[b"/tmp/work/", name])?);
+    let (up, work) = (Text::<32>::of(&[b"/tmp/up/", name])?, Text::<32>::of(&[b"/tmp/workdir/", name])?);
     make_top(plan, up.as_cstr(), base)?;
     sys::mkdirat(sys::AT_FDCWD, work.as_cstr(), 0o700)?;
     let options = Text::<128>::of(&[
