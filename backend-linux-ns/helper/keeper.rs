@@ -25,11 +25,11 @@ pub mod ns {
 }
 
 /// Builds the sandbox, says so, and serves until the host closes the socket.
-pub fn run(plan: &Plan<'_>, trees: &Trees, devices: i32, host: i32, go: i32, filtered: bool) -> ! {
+pub fn run(plan: &Plan<'_>, trees: &Trees, devices: i32, host: i32, go: i32) -> ! {
     sys::set_name(c"poolyard-keep");
     sys::default_signal(sys::SIGCHLD);
     wait_for_ids(go);
-    if let Err(failure) = build(plan, trees, devices, filtered) {
+    if let Err(failure) = build(plan, trees, devices) {
         failure.die(host)
     }
     reply(host, Kind::Ready, 0, &[], &[]);
@@ -44,13 +44,13 @@ fn wait_for_ids(go: i32) {
     sys::close(go);
 }
 
-fn build(plan: &Plan<'_>, trees: &Trees, devices: i32, filtered: bool) -> Result<()> {
+fn build(plan: &Plan<'_>, trees: &Trees, devices: i32) -> Result<()> {
     take_identity(plan).at(Stage::BecomeRoot)?;
     rootfs::build(plan, trees, devices)?;
     forbid_nesting().at(Stage::ForbidNesting)?;
     sys::sethostname(plan.hostname).at(Stage::HostName)?;
     lock_down().at(Stage::LockDown)?;
-    if filtered { Ok(()) } else { sys::install_filter(plan.coarse_filter).at(Stage::Filter) }
+    sys::install_filter(plan.coarse_filter).at(Stage::Filter)
 }
 
 fn take_identity(plan: &Plan<'_>) -> sys::Result<()> {

@@ -43,11 +43,10 @@ pub fn main() -> ! {
     let _ = sys::prctl(PR_SET_PDEATHSIG, sys::SIGKILL as usize, 0);
     hello();
     let Ok(buffer) = sys::map_private(None, MAX_FRAME) else { sys::exit(1) };
-    let mut filtered = false;
     loop {
         match socket::receive(HOST, buffer) {
             Ok(received) if received.len > 0 => {
-                serve(&buffer[..received.len], received.fds(), &mut filtered);
+                serve(&buffer[..received.len], received.fds());
                 received.fds().iter().for_each(|&fd| sys::close(fd));
             }
             // The host is gone. The keepers get their own signal when this process ends.
@@ -67,14 +66,11 @@ fn hello() {
 
 /// Everything about a creation is said on the new keeper's socket, so that the host waits in one
 /// place and creations do not wait for each other.
-fn serve(datagram: &[u8], fds: &[i32], filtered: &mut bool) {
+fn serve(datagram: &[u8], fds: &[i32]) {
     let &[keeper] = fds else { return };
     let created = match frame::parse(datagram) {
         Ok((header, body)) if header.kind == Kind::Create as u16 => {
-            Plan::parse(header.flags, body).at(Stage::Protocol).and_then(|plan| {
-                *filtered = *filtered || filter_all(&plan);
-                create_keeper(&plan, keeper, *filtered)
-            })
+            Plan::parse(header.flags, body).at(Stage::Protocol).and_then(|plan| create_keeper(&plan, keeper))
         }
         _ => Err(Failure::new(Stage::Protocol, Errno::BADMSG)),
     };
@@ -83,13 +79,7 @@ fn serve(datagram: &[u8], fds: &[i32], filtered: &mut bool) {
     }
 }
 
-/// Puts this process under the coarse filter, so that all keepers inherit it and none pays for it: it takes longer
-/// than most of what they mount. Only root can, without giving up that tools which map ids gain privileges.
-fn filter_all(plan: &Plan<'_>) -> bool {
-    plan.map == MapMode::Block && sys::install_filter(plan.coarse_filter).is_ok()
-}
-
-fn create_keeper(plan: &Plan<'_>, socket: i32, filtered: bool) -> Result<()> {
+fn create_keeper(plan: &Plan<'_>, socket: i32) -> Result<()> {
     if plan.part_count as usize > MAX_PARTS {
         return Err(Failure::new(Stage::Protocol, Errno::BADMSG));
     }
@@ -100,7 +90,7 @@ fn create_keeper(plan: &Plan<'_>, socket: i32, filtered: bool) -> Result<()> {
     if let Ok(Fork::Child) = forked {
         sys::close(HOST);
         sys::close(go_write);
-        keeper::run(plan, &trees, device_tree, socket, go_read, filtered)
+        keeper::run(plan, &trees, device_tree, socket, go_read)
     }
     trees.iter().chain(&[device_tree]).filter(|&&fd| fd >= 0).for_each(|&fd| sys::close(fd));
     let created = match forked.at(Stage::CloneKeeper) {

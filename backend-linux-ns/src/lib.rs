@@ -68,8 +68,6 @@ mod channel;
 #[allow(dead_code, missing_docs, unreachable_pub, reason = "only fuzzed here; the guest uses it")]
 mod decode;
 #[cfg(target_os = "linux")]
-mod disks;
-#[cfg(target_os = "linux")]
 mod error;
 #[cfg(target_os = "linux")]
 mod exec;

@@ -8,8 +8,7 @@ use poolyard_core::{Context, Manager, Meta, Reason, Reuse};
 use poolyard_exec::{Command, Exec, Verdict};
 use tokio::time::timeout;
 
-use crate::cgroup::{IO, Slot, Slots, Version};
-use crate::disks;
+use crate::cgroup::{Slot, Slots, Version};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::launcher::Launcher;
 use crate::mode::Mode;
@@ -107,8 +106,7 @@ impl Shared {
             || limits.processes.is_some()
             || limits.cpu_time.is_some()
             || limits.cpu_bandwidth.is_some()
-            || limits.cpu_set.is_some()
-            || limits.io_bandwidth.is_some();
+            || limits.cpu_set.is_some();
         match &self.slots {
             Ok(slots) => {
                 let extra = spec.extra_controllers();
@@ -118,12 +116,12 @@ impl Shared {
                     return Err(Error::new(Stage::Cgroup, ErrorKind::Unsupported, detail));
                 }
                 let slot = slots.make(&extra).map_err(|e| Error::system(Stage::Cgroup, e))?;
-                match limit(&slot, spec) {
+                match slot.limit(&slot_limits(limits)) {
                     Ok(()) => Ok(Some(slot)),
                     // Found out here, and not by the first command.
-                    Err(error) => {
+                    Err(e) => {
                         slots.retire(slot);
-                        Err(error)
+                        Err(Error::system(Stage::Cgroup, e))
                     }
                 }
             }
@@ -142,25 +140,9 @@ impl Shared {
         self.slots.as_ref().ok().map(|slots| slots.version())
     }
 
-    /// Why nothing can be said about disks, if so.
-    pub(crate) fn missing_io(&self) -> Option<String> {
-        let slots = self.slots.as_ref().ok()?;
-        let missing = !slots.place().has(IO);
-        missing
-            .then(|| "the controller `io` (`blkio` of version 1) is not there; mount or delegate it".into())
-    }
-
     pub(crate) fn no_cgroups(&self) -> &str {
         self.slots.as_ref().err().map_or("", String::as_str)
     }
-}
-
-fn limit(slot: &Slot, spec: &Inner) -> Result<(), Error> {
-    slot.limit(&slot_limits(&spec.limits)).map_err(|e| Error::system(Stage::Cgroup, e))?;
-    let Some(bytes) = spec.limits.io_bandwidth else { return Ok(()) };
-    let disks =
-        disks::of(spec).map_err(|reason| Error::new(Stage::Cgroup, ErrorKind::Unsupported, reason))?;
-    slot.limit_io(bytes, &disks).map_err(|e| Error::system(Stage::Cgroup, e))
 }
 
 impl Manager for LinuxNs {

@@ -12,7 +12,6 @@ use tokio::io::Interest;
 
 use crate::cgroup::Slot;
 use crate::channel::{Channel, Message};
-use crate::disks;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::lease::{Armed, Lease, is_readable};
 use crate::manager::Shared;
@@ -336,14 +335,11 @@ fn support(spec: &Inner, slot: Option<&Slot>, shared: &Shared) -> Support {
         .with_made_with(made_with.or(&spec.limits));
     let Some(slot) = slot else {
         let reason = shared.no_cgroups();
-        let others = [Limit::CpuTime, Limit::Swap, Limit::CpuBandwidth, Limit::CpuSet, Limit::IoBandwidth];
-        return support.unsupported(by_cgroup.into_iter().chain(others), reason.to_owned());
+        let limits =
+            by_cgroup.into_iter().chain([Limit::CpuTime, Limit::Swap, Limit::CpuBandwidth, Limit::CpuSet]);
+        return support.unsupported(limits, reason.to_owned());
     };
     let support = support.per_command(by_cgroup).per_resource([Limit::CpuBandwidth, Limit::CpuSet]);
-    let support = match shared.missing_io().map_or_else(|| disks::of(spec).err(), Some) {
-        None => support.per_resource([Limit::IoBandwidth]),
-        Some(reason) => support.unsupported([Limit::IoBandwidth], reason),
-    };
     let support = match slot.counts_cpu() {
         true => support.per_command([Limit::CpuTime]),
         false => support.unsupported([Limit::CpuTime], "no cgroup counts processor time here; mount cpuacct"),

@@ -162,8 +162,7 @@ impl Inner {
     pub(crate) fn extra_controllers(&self) -> Vec<&'static str> {
         let bandwidth = self.limits.cpu_bandwidth.map(|_| "cpu");
         let cpus = self.limits.cpu_set.as_ref().map(|_| "cpuset");
-        let io = self.limits.io_bandwidth.map(|_| crate::cgroup::IO);
-        bandwidth.into_iter().chain(cpus).chain(io).collect()
+        bandwidth.into_iter().chain(cpus).collect()
     }
 }
 

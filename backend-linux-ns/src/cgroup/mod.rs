@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 
-pub(crate) use place::{IO, Place, Version};
+pub(crate) use place::{Place, Version};
 pub(crate) use slot::{Reading, Slot, SlotLimits};
 
 /// The slots of one [`LinuxNs`](crate::LinuxNs), all below one directory that is named after this process.

@@ -19,8 +19,6 @@ pub(crate) enum Version {
 
 /// Controllers that every slot needs.
 pub(crate) const REQUIRED: [&str; 2] = ["memory", "pids"];
-/// What version 1 calls `blkio`.
-pub(crate) const IO: &str = "io";
 /// Controllers of version 1 that every slot uses if they are there. Version 2 has both built in.
 pub(crate) const BASIC_V1: [&str; 2] = ["cpuacct", "freezer"];
 
@@ -124,13 +122,11 @@ fn find_v1(own: &HashMap<String, String>) -> Result<Vec<(&'static str, PathBuf)>
         ("freezer", Controllers::Freezer),
         ("cpu", Controllers::Cpu),
         ("cpuset", Controllers::CpuSet),
-        (IO, Controllers::BlkIo),
     ];
     let mut parents = Vec::new();
     for (name, controller) in known {
         let Some(mount) = hierarchies.get_mount_point(controller) else { continue };
-        let relative =
-            own.get(if name == IO { "blkio" } else { name }).map_or("", |path| path.trim_start_matches('/'));
+        let relative = own.get(name).map_or("", |path| path.trim_start_matches('/'));
         let inside = mount.join(relative);
         // In a container the path may be the host's, and only the mount's root be there.
         let parent = if inside.is_dir() { inside } else { mount };
@@ -188,7 +184,7 @@ fn enabled(dir: &Path, controller: &str) -> bool {
 /// One at a time: one that is missing must not keep the others off. What is off then is refused by name
 /// where someone asks for it.
 fn enable_all(dir: &Path) {
-    for controller in ["memory", "pids", "cpu", "cpuset", IO] {
+    for controller in ["memory", "pids", "cpu", "cpuset"] {
         if !enabled(dir, controller) {
             let _ = fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"));
         }

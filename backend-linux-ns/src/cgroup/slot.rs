@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::place::{BASIC_V1, IO, Place, REQUIRED, Version};
+use super::place::{BASIC_V1, Place, REQUIRED, Version};
 
 /// A leaf cgroup that one sandbox's commands run in.
 #[derive(Debug)]
@@ -22,8 +22,6 @@ pub(crate) struct Slot {
     processes: Setting,
     bandwidth: Option<Setting>,
     cpus: Option<File>,
-    /// Where the rates of disks are set.
-    io: Option<PathBuf>,
     freezer: Option<File>,
     /// Whether it was frozen and not thawed since.
     frozen: AtomicBool,
@@ -160,7 +158,6 @@ impl Slot {
                 false => None,
             },
             cpus: if wants("cpuset") { optional("cpuset", "cpuset.cpus", true) } else { None },
-            io: if wants(IO) { place.dir(IO, name) } else { None },
             freezer: optional("freezer", names.freezer, true),
             frozen: AtomicBool::new(false),
             cpu_usage: optional(names.cpu.0, names.cpu.1, false),
@@ -221,22 +218,6 @@ impl Slot {
         }
         swap_setting.set(swap)?;
         self.memory.set(memory)
-    }
-
-    /// Bounds what is read from each of `disks` in a second, and what is written to it, for the slot's whole life.
-    pub(crate) fn limit_io(&self, bytes: u64, disks: &[String]) -> io::Result<()> {
-        let dir = self.io.as_ref().ok_or(io::ErrorKind::Unsupported)?;
-        for disk in disks {
-            match self.version {
-                Version::V1 => {
-                    let rule = format!("{disk} {bytes}");
-                    fs::write(dir.join("blkio.throttle.read_bps_device"), &rule)?;
-                    fs::write(dir.join("blkio.throttle.write_bps_device"), &rule)?;
-                }
-                Version::V2 => fs::write(dir.join("io.max"), format!("{disk} rbps={bytes} wbps={bytes}"))?,
-            }
-        }
-        Ok(())
     }
 
     /// Forgets the peak, if this kernel can.

@@ -1,8 +1,8 @@
 //! System-call filters, in two layers.
 //!
-//! The *coarse* filter is installed once, as root in the launcher and otherwise in each keeper, and inherited by
-//! everything below it; it holds what no process of a sandbox ever needs. The *strict* one is stacked on it in each
-//! runner, off every caller's path; it holds what the keeper and the init need but a command must not have. Installing a
+//! The *coarse* filter is installed once, in the keeper, and inherited by everything below it; it holds
+//! what no process of a sandbox ever needs. The *strict* one is stacked on it in each runner, off every
+//! caller's path; it holds what the keeper and the init need but a command must not have. Installing a
 //! filter costs about a microsecond per instruction that the kernel has to look at, so both are binary
 //! searches, and a run pays for neither.
 

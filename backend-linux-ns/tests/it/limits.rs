@@ -56,17 +56,9 @@ async fn memory_is_bounded_and_its_end_is_told() {
 async fn processes_are_bounded_and_a_fork_bomb_ends() {
     let Some(ns) = backend_with_cgroups("processes") else { return };
     let sandbox = sandbox(&ns).await;
-    let mut time = Duration::from_millis(500);
-    loop {
-        let limits = Limits::new().processes(20).wall_time(time);
-        let outcome = run(&sandbox, &limited("f() { f | f & f; }; f; sleep 1000", limits)).await;
-        if outcome.limits_hit.contains(&Limit::Processes) {
-            break;
-        }
-        // A slow machine needs longer to make so many.
-        assert!(time < Duration::from_secs(30), "{outcome:?}");
-        time *= 2;
-    }
+    let limits = Limits::new().processes(20).wall_time(Duration::from_millis(500));
+    let outcome = run(&sandbox, &limited("f() { f | f & f; }; f; sleep 1000", limits)).await;
+    assert!(outcome.limits_hit.contains(&Limit::Processes), "{outcome:?}");
     let left = printed(&sandbox, "echo /proc/[0-9]*").await;
     assert_eq!(left.split(' ').count(), 1, "the shell is alone, not {left}");
 }
@@ -163,32 +155,4 @@ async fn the_network_is_what_was_asked_for() {
     let shared = sandbox_of(&ns, &SandboxSpec::builder().network(Network::Shared).build()).await;
     let host = std::fs::read_link("/proc/self/ns/net").unwrap();
     assert_eq!(printed(&shared, "readlink /proc/self/ns/net").await, host.to_str().unwrap());
-}
-
-#[tokio::test]
-async fn what_is_read_from_a_disk_is_bounded_for_the_whole_sandbox() {
-    let Some(ns) = backend_with_cgroups("io bandwidth") else { return };
-    let dir = std::path::PathBuf::from(format!("/var/tmp/poolyard-io-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
-    let limits = Limits::new().io_bandwidth(512 << 10);
-    let made = ns.sandbox(&SandboxSpec::builder().tree("data", &dir).limits(limits).build()).await;
-    let sandbox = match made {
-        Ok(sandbox) => sandbox,
-        Err(error) => {
-            std::fs::remove_dir_all(&dir).unwrap();
-            assert_eq!(error.kind(), poolyard_linux_ns::ErrorKind::Unsupported, "{error}");
-            return crate::support::skip("io bandwidth", "disk", &error.to_string());
-        }
-    };
-    // Written back and out of memory, so that it has to be read.
-    let mut file = std::fs::File::create(dir.join("big")).unwrap();
-    std::io::Write::write_all(&mut file, &vec![b'x'; 2 << 20]).unwrap();
-    file.sync_all().unwrap();
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-    let outcome = shell(&sandbox, "wc -c < /data/big").await;
-    std::fs::remove_dir_all(&dir).unwrap();
-    assert_eq!(outcome.stdout.text(), "2097152\n");
-    // Four seconds at that rate; the disk itself needs milliseconds.
-    let wall = outcome.usage.wall_time.unwrap().value;
-    assert!(wall > Duration::from_secs(2), "2 MiB were there after {wall:?}");
 }
