@@ -236,6 +236,7 @@ impl Thread {
         let Some(entry) = self.entries.get_mut(&token) else { return };
         let Some(stderr) = &mut entry.stderr else { return };
         if !stderr.read(&entry.life) {
+            stderr.last_line(entry.life.pid);
             let _ = self.epoll.delete(&stderr.fd);
             entry.stderr = None;
         }
