@@ -31,6 +31,8 @@ async fn a_container_is_as_its_specification_says() {
         .work_dir("/scratch")
         .user("user:extra")
         .ulimit("nofile", 321)
+        // Podman raises what it is not told, which not every root may.
+        .ulimit("nproc", 16384)
         .shm(3 * MIB)
         .cpus(0.5)
         .tmpfs(Tmpfs::new("/scratch", 2 * MIB))
