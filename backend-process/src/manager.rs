@@ -54,9 +54,13 @@ impl<P: Protocol> ProcessManager<P> {
     }
 
     /// Has `sink` called, on the supervising thread, with each line that a worker writes to standard
-    /// error and the worker's process id. It must not block.
+    /// error and the worker's process id. It must not block. If it panics, that line is lost and
+    /// nothing else.
     pub fn on_stderr(mut self, sink: impl Fn(i32, &[u8]) + Send + Sync + 'static) -> Self {
-        self.lines = Some(std::sync::Arc::new(sink));
+        self.lines = Some(std::sync::Arc::new(move |pid, line: &[u8]| {
+            // The thread watches over all workers, so a panic must not end it.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sink(pid, line)));
+        }));
         self
     }
 

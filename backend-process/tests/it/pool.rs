@@ -104,6 +104,25 @@ async fn what_workers_write_to_standard_error_is_handed_out_line_by_line() {
 }
 
 #[tokio::test]
+async fn a_panic_where_standard_error_is_heard_costs_that_line_alone() {
+    let (lines, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let manager = ProcessManager::new().expect("a supervisor");
+    let manager = manager.on_stderr(move |_, line| {
+        assert_ne!(line, b"one", "as the test wants it");
+        let _ = lines.send(String::from_utf8_lossy(line).into_owned());
+    });
+    let pool = Pool::builder(manager).max_total(1).build().expect("a pool");
+    let mut worker = pool.acquire(&role("frames").key()).await.expect("a worker");
+    for word in ["one", "two"] {
+        worker.call(format!("complain {word}").as_bytes(), soon()).await.expect("an answer");
+    }
+    let next = tokio::time::timeout(Duration::from_secs(30), heard.recv()).await.expect("it is handed out");
+    assert_eq!(next.as_deref(), Some("two"));
+    drop(worker);
+    assert!(pool.close(Duration::from_secs(5)).await.is_clean());
+}
+
+#[tokio::test]
 async fn keys_with_other_attributes_have_other_workers() {
     let pool = pool(4);
     let blue = role("frames").env("COLOUR", "blue").key();
