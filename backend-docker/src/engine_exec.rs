@@ -21,7 +21,7 @@ use crate::container::Container;
 use crate::engine::events::Lifeline;
 use crate::engine::{StdioReader, StdioWriter};
 use crate::error::{Error, ErrorKind};
-use crate::exec::{gone, made_with, no_terminal};
+use crate::exec::{gone, made_with, no_terminal, still_runs};
 use crate::shop::Shop;
 use crate::spec::ContainerSpec;
 
@@ -325,25 +325,18 @@ impl Control {
         outcome.status = Some(status);
         Ok(outcome)
     }
-
-    fn check_alive(&self) -> Result<(), ExecError> {
-        match self.ended.load(Ordering::Relaxed) {
-            false => Ok(()),
-            true => Err(ExecError::new(ExecStage::Run, ExecErrorKind::Ended, "the command has ended")),
-        }
-    }
 }
 
 #[async_trait]
 impl ProcessControl for Control {
     async fn signal(&self, _: Signal) -> Result<(), ExecError> {
-        self.check_alive()?;
+        still_runs(&self.ended)?;
         let message = "the engine sends no signals to what it executes; kill it, or use the resident agent";
         Err(ExecError::new(ExecStage::Run, ExecErrorKind::UnsupportedFeature(Feature::Signal), message))
     }
 
     async fn resize(&self, size: TtySize) -> Result<(), ExecError> {
-        self.check_alive()?;
+        still_runs(&self.ended)?;
         if !self.terminal {
             return Err(no_terminal());
         }

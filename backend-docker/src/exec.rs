@@ -227,6 +227,13 @@ pub(crate) fn no_terminal() -> ExecError {
     ExecError::new(ExecStage::Run, field, "the command has no terminal; ask for one with Command::tty")
 }
 
+pub(crate) fn still_runs(ended: &AtomicBool) -> Result<(), ExecError> {
+    match ended.load(Ordering::Relaxed) {
+        false => Ok(()),
+        true => Err(ExecError::new(ExecStage::Run, ExecErrorKind::Ended, "the command has ended")),
+    }
+}
+
 /// Signals to one running command.
 struct Control {
     killer: Killer,
@@ -239,19 +246,12 @@ impl Control {
     fn new(killer: Killer, terminal: bool) -> Self {
         Self { killer, terminal, killed: AtomicBool::new(false), ended: AtomicBool::new(false) }
     }
-
-    fn check_alive(&self) -> Result<(), ExecError> {
-        match self.ended.load(Ordering::Relaxed) {
-            false => Ok(()),
-            true => Err(ExecError::new(ExecStage::Run, ExecErrorKind::Ended, "the command has ended")),
-        }
-    }
 }
 
 #[async_trait]
 impl ProcessControl for Control {
     async fn signal(&self, signal: Signal) -> Result<(), ExecError> {
-        self.check_alive()?;
+        still_runs(&self.ended)?;
         match signal.number() {
             9 => self.killer.signal_root(),
             number => self.killer.signal(number as u8),
@@ -260,7 +260,7 @@ impl ProcessControl for Control {
     }
 
     async fn resize(&self, size: TtySize) -> Result<(), ExecError> {
-        self.check_alive()?;
+        still_runs(&self.ended)?;
         if !self.terminal {
             return Err(no_terminal());
         }
