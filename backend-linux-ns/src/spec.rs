@@ -264,7 +264,7 @@ impl SandboxSpecBuilder {
     }
 
     /// Commands can write to the root, too: into a layer of the lease's own, over the base and gone with the lease.
-    /// It shares the limits of the disk with /box and /tmp, and costs a recycle some 0.1 ms for each base directory.
+    /// It shares the limits of the disk with /box and /tmp, and costs a recycle a mount for each base directory.
     ///
     /// The directories and files that the sandbox makes, and the tops of base directories, are the command's own. Below
     /// them owners and modes are the base's: commands are not root, and change only what they may. To let them change
