@@ -11,8 +11,8 @@ use crate::spec::{Base, Inner};
 
 const NO_DISK: &str = "it lies on no disk whose use the kernel can bound, but on an overlay, on several disks or on \
                        a network; use a base on one disk";
-/// Not among libc's.
-const RAMFS_MAGIC: i64 = 0x8584_58f6;
+/// The kernel's numbers of tmpfs and ramfs.
+const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
 
 /// Their numbers, `major:minor`; or why the use of one cannot be bounded, and what to do.
 pub(crate) fn of(spec: &Inner) -> Result<Vec<String>, String> {
@@ -38,7 +38,7 @@ fn below<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Result<BTreeSet<St
 /// None for what lies in memory.
 fn disk_of(path: &Path) -> Result<Option<String>, String> {
     let kind = rustix::fs::statfs(path).map_err(|e| e.to_string())?.f_type;
-    if [libc::TMPFS_MAGIC as i64, RAMFS_MAGIC].contains(&(kind as i64)) {
+    if IN_MEMORY.contains(&(kind as i64)) {
         return Ok(None);
     }
     let device = fs::metadata(path).map_err(|e| e.to_string())?.dev();
