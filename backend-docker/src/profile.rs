@@ -22,10 +22,10 @@ impl TryFrom<&Profile> for ContainerSpec {
             return refuse(ErrorKind::BadSpec, "the profile names no image; set Profile::image");
         };
         let limits = &profile.limits;
-        let disk = limits.disk_bytes.is_some() || limits.disk_inodes.is_some();
+        let disk = limits.disk_bytes.or(limits.disk_inodes).or(limits.io_bandwidth).is_some();
         if limits.cpu_time.is_some() || limits.swap.is_some() || disk {
-            let message = "a container cannot limit processor time, swap or disk by a profile; use wall_time, \
-                           ContainerSpec::swap and Tmpfs";
+            let message = "a container cannot limit processor time, swap, disk or its rate by a profile; use \
+                           wall_time, ContainerSpec::swap and Tmpfs";
             return refuse(ErrorKind::Unsupported, message);
         }
         let mut spec = ContainerSpec::sandbox(image).per_command_limits(limits.clone());

@@ -109,11 +109,34 @@ impl Lease {
         self.broken.load(Ordering::Relaxed)
     }
 
+    /// Lets who was killed end: who waits for a disk at a bounded rate ends only when it has answered. Nothing, once
+    /// the lease has ended: another one may have the slot.
+    pub(crate) fn unbind_disks(&self, for_ever: bool) {
+        let Some(slot) = self.slot().filter(|slot| slot.bounds_disks()) else { return };
+        let mut running = self.running.lock();
+        if !running.over {
+            slot.unbind_disks();
+        }
+        running.over |= for_ever;
+    }
+
+    /// Bounds disks again for those who run still.
+    pub(crate) fn bind_disks(&self) {
+        let Some(slot) = self.slot().filter(|slot| slot.bounds_disks()) else { return };
+        let running = self.running.lock();
+        let bound = running.over || slot.limit(&running.limits).is_ok();
+        drop(running);
+        if !bound {
+            self.end();
+        }
+    }
+
     /// Ends the lease at once: the kernel kills every process in it. It cannot be used any more.
     pub(crate) fn end(&self) {
         self.broken.store(true, Ordering::Relaxed);
         // Fails only if it is dead already.
         let _ = rustix::process::pidfd_send_signal(&self.init_pidfd, rustix::process::Signal::KILL);
+        self.unbind_disks(true);
     }
 
     /// Whether its init and the armed runner are there.

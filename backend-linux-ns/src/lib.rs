@@ -54,6 +54,22 @@
 //! writing to `cgroup.procs`, and what is in it is killed by its pid namespace. `cgroup.kill` is never used: some
 //! kernels (6.12 and 6.18 among them) kill for ever whoever is born by `CLONE_INTO_CGROUP` into a cgroup that was
 //! killed once. The tests find out which kind the running kernel is.
+//!
+//! # Disks
+//!
+//! [`Limits::io_bandwidth`](poolyard_exec::Limits::io_bandwidth) bounds what the commands of a sandbox read in a second
+//! from each disk that its base and trees lie on: as files, as mapped memory and as programs that start, through the
+//! kernel's cache and past it. What somebody has read before is in memory and is not read again. What a sandbox writes
+//! stays in memory, and no disk is written to. An overlay, a network and a file system of several disks are nothing whose
+//! use the kernel can bound; with a base there the limit is refused, with the reason.
+//!
+//! Others feel it, too: a page that is being read is locked until it is there, so whoever wants the same page of the same
+//! file waits as long as the sandbox, the host included (31 s were measured behind a file of 4 MiB at 128 KiB/s). Hostile
+//! commands can make the most of that until their lease ends. Give sandboxes whose rate is low a base of their own.
+//!
+//! The kernel lets nobody die who reads past its cache (one read of 2 MiB at 128 KiB/s outlived SIGKILL by 15 s). So the
+//! bound is lifted for what is killed because of a limit, a cancellation or the lease's end, and set again for the next
+//! command.
 
 // The guest's runtime has the same frames under this name.
 #[cfg(all(test, target_os = "linux"))]
@@ -67,6 +83,8 @@ mod channel;
 #[path = "../helper/decode.rs"]
 #[allow(dead_code, missing_docs, unreachable_pub, reason = "only fuzzed here; the guest uses it")]
 mod decode;
+#[cfg(target_os = "linux")]
+mod disks;
 #[cfg(target_os = "linux")]
 mod error;
 #[cfg(target_os = "linux")]

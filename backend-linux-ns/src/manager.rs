@@ -9,6 +9,7 @@ use poolyard_exec::{Command, Exec, Verdict};
 use tokio::time::timeout;
 
 use crate::cgroup::{Slot, Slots, Version};
+use crate::disks;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::launcher::Launcher;
 use crate::mode::Mode;
@@ -106,7 +107,8 @@ impl Shared {
             || limits.processes.is_some()
             || limits.cpu_time.is_some()
             || limits.cpu_bandwidth.is_some()
-            || limits.cpu_set.is_some();
+            || limits.cpu_set.is_some()
+            || limits.io_bandwidth.is_some();
         match &self.slots {
             Ok(slots) => {
                 let extra = spec.extra_controllers();
@@ -115,7 +117,13 @@ impl Shared {
                     let detail = format!("the controller `{missing}` is not there; mount or delegate it");
                     return Err(Error::new(Stage::Cgroup, ErrorKind::Unsupported, detail));
                 }
-                let slot = slots.make(&extra).map_err(|e| Error::system(Stage::Cgroup, e))?;
+                let disks = match limits.io_bandwidth.map(|_| self.disks(spec)) {
+                    Some(disks) => {
+                        disks.map_err(|reason| Error::new(Stage::Cgroup, ErrorKind::Unsupported, reason))?
+                    }
+                    None => Vec::new(),
+                };
+                let slot = slots.make(&extra, &disks).map_err(|e| Error::system(Stage::Cgroup, e))?;
                 match slot.limit(&slot_limits(limits)) {
                     Ok(()) => Ok(Some(slot)),
                     // Found out here, and not by the first command.
@@ -138,6 +146,15 @@ impl Shared {
 
     pub(crate) fn cgroup_version(&self) -> Option<Version> {
         self.slots.as_ref().ok().map(|slots| slots.version())
+    }
+
+    /// The disks whose use a sandbox's slot can bound, or why it cannot.
+    pub(crate) fn disks(&self, spec: &Inner) -> Result<Vec<String>, String> {
+        match self.slots.as_ref().map(|slots| slots.place().missing_rates()) {
+            Ok(None) => disks::of(spec),
+            Ok(Some(missing)) => Err(missing.to_owned()),
+            Err(reason) => Err(reason.clone()),
+        }
     }
 
     pub(crate) fn no_cgroups(&self) -> &str {

@@ -109,7 +109,7 @@ fn parts(spec: &Inner) -> Result<Vec<PartSpec>, Error> {
 }
 
 /// Directories of programs and libraries; links among them are kept as links.
-const SYSTEM: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+pub(crate) const SYSTEM: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 /// What programs need of /etc besides accounts.
 const ETC_TREES: [&str; 2] = ["etc/alternatives", "etc/ssl"];
 const ETC_FILES: [&str; 2] = ["etc/ld.so.cache", "etc/localtime"];

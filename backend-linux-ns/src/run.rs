@@ -24,7 +24,9 @@ const SHORTEST_LOOK: Duration = Duration::from_millis(1);
 #[derive(Debug, Default)]
 pub(crate) struct Running {
     count: u32,
-    limits: SlotLimits,
+    pub(crate) limits: SlotLimits,
+    /// Whether the lease has ended, and its slot may have another one.
+    pub(crate) over: bool,
     /// Counts starts, so that a command learns at its end whether it was alone.
     starts: u64,
 }
@@ -115,8 +117,9 @@ impl Run {
         // The waiting task sets a deadline for the init's answer.
         state.wakers.drain(..).for_each(Waker::wake);
         drop(state);
-        if self.lease.signal(self.index, Signal::SIGKILL).is_err() {
-            self.lease.end();
+        match self.lease.signal(self.index, Signal::SIGKILL) {
+            Ok(()) => self.lease.unbind_disks(false),
+            Err(_) => self.lease.end(),
         }
     }
 
@@ -155,6 +158,9 @@ impl Run {
         state.wakers.drain(..).for_each(Waker::wake);
         let (cause, cut) = (state.cause.map(|(cause, _)| cause), state.cut);
         drop(state);
+        if cause.is_some() {
+            self.lease.bind_disks();
+        }
         let wall = self.started.elapsed();
         // Read once: each number is a system call.
         let after = self.lease.slot().map(Slot::read).unwrap_or_default();
@@ -221,6 +227,7 @@ pub(crate) fn slot_limits(limits: &Limits) -> SlotLimits {
         processes: limits.processes,
         bandwidth: limits.cpu_bandwidth,
         cpus: limits.cpu_set.as_ref().map(ToString::to_string),
+        disks: limits.io_bandwidth,
     }
 }
 

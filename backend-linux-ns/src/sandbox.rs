@@ -108,6 +108,7 @@ impl Sandbox {
             // What is frozen cannot end.
             let _ = slot.thaw();
         }
+        self.lease.unbind_disks(true);
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -335,11 +336,14 @@ fn support(spec: &Inner, slot: Option<&Slot>, shared: &Shared) -> Support {
         .with_made_with(made_with.or(&spec.limits));
     let Some(slot) = slot else {
         let reason = shared.no_cgroups();
-        let limits =
-            by_cgroup.into_iter().chain([Limit::CpuTime, Limit::Swap, Limit::CpuBandwidth, Limit::CpuSet]);
-        return support.unsupported(limits, reason.to_owned());
+        let others = [Limit::CpuTime, Limit::Swap, Limit::CpuBandwidth, Limit::CpuSet, Limit::IoBandwidth];
+        return support.unsupported(by_cgroup.into_iter().chain(others), reason.to_owned());
     };
     let support = support.per_command(by_cgroup).per_resource([Limit::CpuBandwidth, Limit::CpuSet]);
+    let support = match shared.disks(spec) {
+        Ok(_) => support.per_resource([Limit::IoBandwidth]),
+        Err(reason) => support.unsupported([Limit::IoBandwidth], reason),
+    };
     let support = match slot.counts_cpu() {
         true => support.per_command([Limit::CpuTime]),
         false => support.unsupported([Limit::CpuTime], "no cgroup counts processor time here; mount cpuacct"),

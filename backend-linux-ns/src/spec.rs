@@ -162,7 +162,8 @@ impl Inner {
     pub(crate) fn extra_controllers(&self) -> Vec<&'static str> {
         let bandwidth = self.limits.cpu_bandwidth.map(|_| "cpu");
         let cpus = self.limits.cpu_set.as_ref().map(|_| "cpuset");
-        bandwidth.into_iter().chain(cpus).collect()
+        let io = self.limits.io_bandwidth.map(|_| crate::cgroup::IO);
+        bandwidth.into_iter().chain(cpus).chain(io).collect()
     }
 }
 
@@ -230,8 +231,8 @@ impl SandboxSpecBuilder {
         self
     }
 
-    /// What the sandbox is made with: disk, network, cpu share and processors for its whole life, the rest
-    /// as defaults and ceilings for each command. The network stays if the new limits do not say.
+    /// What the sandbox is made with: disk, network, cpu share, processors and the rate of disks for its whole life,
+    /// the rest as defaults and ceilings for each command. The network stays if the new limits do not say.
     pub fn limits(mut self, limits: Limits) -> Self {
         let network = limits.network.or(self.inner.limits.network);
         self.inner.limits = limits;

@@ -33,13 +33,15 @@ pub enum Limit {
     CpuSet,
     /// Share of processor time per time.
     CpuBandwidth,
+    /// Bytes read from disks per second, and as many written to them.
+    IoBandwidth,
     /// How much of a network can be reached.
     Network,
 }
 
 impl Limit {
     /// Every limit, in the order of declaration.
-    pub const ALL: [Limit; 14] = [
+    pub const ALL: [Limit; 15] = [
         Limit::CpuTime,
         Limit::WallTime,
         Limit::Memory,
@@ -53,6 +55,7 @@ impl Limit {
         Limit::Stack,
         Limit::CpuSet,
         Limit::CpuBandwidth,
+        Limit::IoBandwidth,
         Limit::Network,
     ];
 
@@ -72,6 +75,7 @@ impl Limit {
             Limit::Stack => "stack",
             Limit::CpuSet => "cpu_set",
             Limit::CpuBandwidth => "cpu_bandwidth",
+            Limit::IoBandwidth => "io_bandwidth",
             Limit::Network => "network",
         }
     }

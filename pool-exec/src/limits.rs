@@ -48,6 +48,9 @@ pub struct Limits {
     pub cpu_set: Option<CpuSet>,
     /// Share of processor time, in thousandths of one processor: 1500 is one and a half.
     pub cpu_bandwidth: Option<u32>,
+    /// Bytes that may be read from each disk in a second, and as many that may be written to it. What is in memory
+    /// already is not read.
+    pub io_bandwidth: Option<u64>,
     /// The reach of the network.
     pub network: Option<Network>,
 }
@@ -136,6 +139,12 @@ impl Limits {
         self
     }
 
+    /// Sets [`io_bandwidth`](Self::io_bandwidth), in bytes per second.
+    pub fn io_bandwidth(mut self, bytes_per_second: u64) -> Self {
+        self.io_bandwidth = Some(bytes_per_second);
+        self
+    }
+
     /// Sets [`network`](Self::network).
     pub fn network(mut self, network: Network) -> Self {
         self.network = Some(network);
@@ -158,6 +167,7 @@ impl Limits {
             Limit::Stack => self.stack.map(LimitValue::Bytes),
             Limit::CpuSet => self.cpu_set.clone().map(LimitValue::Cpus),
             Limit::CpuBandwidth => self.cpu_bandwidth.map(LimitValue::Millicpus),
+            Limit::IoBandwidth => self.io_bandwidth.map(LimitValue::Bytes),
             Limit::Network => self.network.map(LimitValue::Network),
         }
     }
@@ -197,6 +207,7 @@ impl Limits {
             stack: self.stack.or(other.stack),
             cpu_set: self.cpu_set.or_else(|| other.cpu_set.clone()),
             cpu_bandwidth: self.cpu_bandwidth.or(other.cpu_bandwidth),
+            io_bandwidth: self.io_bandwidth.or(other.io_bandwidth),
             network: self.network.or(other.network),
         }
     }
@@ -222,6 +233,7 @@ mod tests {
             .stack(11)
             .cpu_set([12])
             .cpu_bandwidth(13)
+            .io_bandwidth(14)
             .network(Network::Loopback)
     }
 

@@ -114,6 +114,7 @@ impl Command {
             (Limit::Stack, "limits.stack"),
             (Limit::CpuSet, "limits.cpu_set"),
             (Limit::CpuBandwidth, "limits.cpu_bandwidth"),
+            (Limit::IoBandwidth, "limits.io_bandwidth"),
         ];
         for (limit, field) in never_zero {
             if self.limits.value(limit).is_some_and(|value| value.is_nothing()) {
@@ -291,6 +292,7 @@ mod tests {
         assert_eq!(wrong_field(limited(Limits::new().stack(0))), "limits.stack");
         assert_eq!(wrong_field(limited(Limits::new().cpu_set([]))), "limits.cpu_set");
         assert_eq!(wrong_field(limited(Limits::new().cpu_bandwidth(0))), "limits.cpu_bandwidth");
+        assert_eq!(wrong_field(limited(Limits::new().io_bandwidth(0))), "limits.io_bandwidth");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! `memory.events`. On the hot path there are only reads and writes at offset 0 of files that stay open.
 
 mod place;
+mod rates;
 mod slot;
 mod sweep;
 
@@ -16,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 
-pub(crate) use place::{Place, Version};
+pub(crate) use place::{IO, Place, Version};
 pub(crate) use slot::{Reading, Slot, SlotLimits};
 
 /// The slots of one [`LinuxNs`](crate::LinuxNs), all below one directory that is named after this process.
@@ -55,10 +56,11 @@ impl Slots {
         &self.place
     }
 
-    /// A slot without processes, its limits off. `extra` names further controllers that it needs.
-    pub(crate) fn make(&self, extra: &[&'static str]) -> std::io::Result<Arc<Slot>> {
+    /// A slot without processes, its limits off. `extra` names further controllers that it needs; `disks` are
+    /// those that its rate is about.
+    pub(crate) fn make(&self, extra: &[&'static str], disks: &[String]) -> std::io::Result<Arc<Slot>> {
         let name = format!("s{}", self.next.fetch_add(1, Ordering::Relaxed));
-        Slot::make(&self.place, &name, extra).map(Arc::new)
+        Slot::make(&self.place, &name, extra, disks).map(Arc::new)
     }
 
     /// Removes a slot whose processes are gone, or will be in a moment.

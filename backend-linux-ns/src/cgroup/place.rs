@@ -10,6 +10,8 @@ use cgroups_rs::cgroup::get_cgroups_relative_paths;
 use cgroups_rs::hierarchies::{UNIFIED_MOUNTPOINT, V1, is_cgroup2_unified_mode};
 use cgroups_rs::{Controllers, Hierarchy};
 
+use super::rates;
+
 /// Which interface the controllers are used through. A hybrid system has its controllers on version 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
@@ -19,6 +21,8 @@ pub(crate) enum Version {
 
 /// Controllers that every slot needs.
 pub(crate) const REQUIRED: [&str; 2] = ["memory", "pids"];
+/// What version 1 calls `blkio`.
+pub(crate) const IO: &str = "io";
 /// Controllers of version 1 that every slot uses if they are there. Version 2 has both built in.
 pub(crate) const BASIC_V1: [&str; 2] = ["cpuacct", "freezer"];
 
@@ -66,6 +70,16 @@ impl Place {
         }
     }
 
+    /// Why no slot can have a rate at which it uses disks, if so. Of use once the instance is made.
+    pub(crate) fn missing_rates(&self) -> Option<&'static str> {
+        if !self.has(IO) {
+            return Some("the controller `io` (`blkio` of version 1) is not there; mount or delegate it");
+        }
+        let name = if self.version == Version::V1 { rates::V1[0] } else { rates::V2 };
+        let throttles = self.parents_dir(IO).join(name).exists();
+        (!throttles).then_some("this kernel cannot throttle disks; use one with CONFIG_BLK_DEV_THROTTLING")
+    }
+
     pub(crate) fn make_instance(&self) -> Result<(), String> {
         for (_, parent) in &self.parents {
             let dir = parent.join(&self.instance);
@@ -86,7 +100,7 @@ impl Place {
     fn parents_dir(&self, controller: &str) -> PathBuf {
         self.parents
             .iter()
-            .find(|(name, _)| *name == controller)
+            .find(|(name, _)| self.version == Version::V2 || *name == controller)
             .map(|(_, p)| p.clone())
             .unwrap_or_default()
             .join(&self.instance)
@@ -122,11 +136,13 @@ fn find_v1(own: &HashMap<String, String>) -> Result<Vec<(&'static str, PathBuf)>
         ("freezer", Controllers::Freezer),
         ("cpu", Controllers::Cpu),
         ("cpuset", Controllers::CpuSet),
+        (IO, Controllers::BlkIo),
     ];
     let mut parents = Vec::new();
     for (name, controller) in known {
         let Some(mount) = hierarchies.get_mount_point(controller) else { continue };
-        let relative = own.get(name).map_or("", |path| path.trim_start_matches('/'));
+        let relative =
+            own.get(if name == IO { "blkio" } else { name }).map_or("", |path| path.trim_start_matches('/'));
         let inside = mount.join(relative);
         // In a container the path may be the host's, and only the mount's root be there.
         let parent = if inside.is_dir() { inside } else { mount };
@@ -184,7 +200,7 @@ fn enabled(dir: &Path, controller: &str) -> bool {
 /// One at a time: one that is missing must not keep the others off. What is off then is refused by name
 /// where someone asks for it.
 fn enable_all(dir: &Path) {
-    for controller in ["memory", "pids", "cpu", "cpuset"] {
+    for controller in ["memory", "pids", "cpu", "cpuset", IO] {
         if !enabled(dir, controller) {
             let _ = fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"));
         }

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::place::{BASIC_V1, Place, REQUIRED, Version};
+use super::place::{BASIC_V1, IO, Place, REQUIRED, Version};
+use super::rates::Rates;
 
 /// A leaf cgroup that one sandbox's commands run in.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Slot {
     processes: Setting,
     bandwidth: Option<Setting>,
     cpus: Option<File>,
+    /// Only where asked for.
+    rates: Option<Rates>,
     freezer: Option<File>,
     /// Whether it was frozen and not thawed since.
     frozen: AtomicBool,
@@ -44,6 +47,8 @@ pub(crate) struct SlotLimits {
     pub(crate) bandwidth: Option<u32>,
     /// In the kernel's list format.
     pub(crate) cpus: Option<String>,
+    /// Bytes that are read from each disk in a second, and as many that are written.
+    pub(crate) disks: Option<u64>,
 }
 
 /// What a slot has counted since it was made.
@@ -66,7 +71,7 @@ struct Setting {
     unlimited: &'static str,
 }
 
-const UNLIMITED: u64 = u64::MAX;
+pub(super) const UNLIMITED: u64 = u64::MAX;
 
 impl Setting {
     fn open(path: PathBuf, unlimited: &'static str) -> io::Result<Self> {
@@ -128,7 +133,12 @@ const V2: Names = Names {
 const PERIOD_US: u64 = 100_000;
 
 impl Slot {
-    pub(crate) fn make(place: &Place, name: &str, extra: &[&'static str]) -> io::Result<Self> {
+    pub(crate) fn make(
+        place: &Place,
+        name: &str,
+        extra: &[&'static str],
+        disks: &[String],
+    ) -> io::Result<Self> {
         let version = place.version();
         let names = if version == Version::V1 { V1 } else { V2 };
         let dirs = make_dirs(place, name, extra)?;
@@ -158,6 +168,10 @@ impl Slot {
                 false => None,
             },
             cpus: if wants("cpuset") { optional("cpuset", "cpuset.cpus", true) } else { None },
+            rates: match wants(IO).then(|| place.dir(IO, name)).flatten() {
+                Some(dir) => Some(Rates::open(&dir, version, disks)?),
+                None => None,
+            },
             freezer: optional("freezer", names.freezer, true),
             frozen: AtomicBool::new(false),
             cpu_usage: optional(names.cpu.0, names.cpu.1, false),
@@ -201,6 +215,9 @@ impl Slot {
         if let (Some(file), Some(cpus)) = (&self.cpus, &limits.cpus) {
             file.write_at(cpus.as_bytes(), 0)?;
         }
+        if let Some(rates) = &self.rates {
+            rates.set(limits.disks.unwrap_or(UNLIMITED))?;
+        }
         Ok(())
     }
 
@@ -218,6 +235,19 @@ impl Slot {
         }
         swap_setting.set(swap)?;
         self.memory.set(memory)
+    }
+
+    /// Whether it bounds the use of disks.
+    pub(crate) fn bounds_disks(&self) -> bool {
+        self.rates.is_some()
+    }
+
+    /// Lets all that waits for a disk at a bounded rate have it at once.
+    pub(crate) fn unbind_disks(&self) {
+        if let Some(rates) = &self.rates {
+            // Fails only if a disk is gone, and then nobody waits for it.
+            let _ = rates.set(UNLIMITED);
+        }
     }
 
     /// Forgets the peak, if this kernel can.

@@ -1,11 +1,14 @@
 //! Limits and the verdicts about them.
 
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use poolyard_core::Manager;
 use poolyard_exec::{Command, ErrorKind, Exec, Limit, Limits, Network, Source, Verdict};
-use poolyard_linux_ns::SandboxSpec;
+use poolyard_linux_ns::{LinuxNs, Sandbox, SandboxSpec};
+use tokio::time::timeout;
 
-use crate::support::{backend, backend_with_cgroups, printed, run, sandbox, sandbox_of, shell};
+use crate::support::{backend, backend_with_cgroups, context, printed, run, sandbox, sandbox_of, shell};
 
 fn limited(script: &str, limits: Limits) -> Command {
     Command::shell(script).limits(limits)
@@ -163,4 +166,95 @@ async fn the_network_is_what_was_asked_for() {
     let shared = sandbox_of(&ns, &SandboxSpec::builder().network(Network::Shared).build()).await;
     let host = std::fs::read_link("/proc/self/ns/net").unwrap();
     assert_eq!(printed(&shared, "readlink /proc/self/ns/net").await, host.to_str().unwrap());
+}
+
+/// Four MiB on a disk for sandboxes to read as /data/big, and a sandbox that may read so much in a second. Or a skip.
+async fn reader(ns: &LinuxNs, test: &str, bytes_per_second: u64) -> Option<(Disk, Sandbox)> {
+    let disk = Disk::new(test);
+    if rustix::fs::statfs(&disk.0).unwrap().f_type as i64 == 0x0102_1994 {
+        crate::support::skip(test, "disk", "/var/tmp lies in memory");
+        return None;
+    }
+    let limits = Limits::new().io_bandwidth(bytes_per_second);
+    match ns.sandbox(&SandboxSpec::builder().tree("data", &disk.0).limits(limits).build()).await {
+        Ok(sandbox) => Some((disk, sandbox)),
+        Err(error) => {
+            assert_eq!(error.kind(), poolyard_linux_ns::ErrorKind::Unsupported, "{error}");
+            crate::support::skip(test, "disk", &error.to_string());
+            None
+        }
+    }
+}
+
+/// A directory with a file of 4 MiB; it goes with this value.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn new(test: &str) -> Self {
+        let dir =
+            PathBuf::from(format!("/var/tmp/poolyard-{}-{}", test.replace(' ', "-"), std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("big"), vec![b'x'; 4 << 20]).unwrap();
+        Self(dir)
+    }
+
+    /// Writes the file back and takes it out of memory, so that it has to be read.
+    fn forget(&self) {
+        let file = std::fs::File::open(self.0.join("big")).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+// `wc -c` would not do: it asks for the size, and reads nothing.
+const READ: &str = "cat /data/big > /dev/null";
+const READ_DIRECT: &str = "dd if=/data/big of=/dev/null bs=1M iflag=direct 2> /dev/null";
+
+#[tokio::test]
+async fn what_is_read_from_a_disk_is_bounded_for_the_whole_sandbox() {
+    let Some(ns) = backend_with_cgroups("io bandwidth") else { return };
+    let Some((disk, bounded)) = reader(&ns, "io bandwidth", 2 << 20).await else { return };
+    let free = sandbox_of(&ns, &SandboxSpec::builder().tree("data", &disk.0).build()).await;
+    for script in [READ_DIRECT, READ] {
+        let mut walls = Vec::new();
+        for sandbox in [&free, &bounded] {
+            disk.forget();
+            let outcome = shell(sandbox, script).await;
+            assert!(outcome.success(), "{outcome:?}");
+            walls.push(outcome.usage.wall_time.unwrap().value);
+        }
+        // Two seconds at that rate; the disk itself needs milliseconds.
+        assert!(walls[1] > Duration::from_secs(1), "{script}: {walls:?}");
+        assert!(walls[0] < walls[1] / 2, "{script}: {walls:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_bounded_disk_is_killed_at_once() {
+    let Some(ns) = backend_with_cgroups("io kill") else { return };
+    let Some((disk, mut sandbox)) = reader(&ns, "io kill", 64 << 10).await else { return };
+    // One read of four MiB takes a minute at that rate, and the kernel lets nobody die in it.
+    let read = "dd if=/data/big of=/dev/null bs=4M iflag=direct 2> /dev/null";
+    let soon = Duration::from_secs(10);
+    disk.forget();
+    let outcome = run(&sandbox, &limited(read, Limits::new().wall_time(Duration::from_millis(300)))).await;
+    assert_eq!(outcome.verdict, Verdict::Exceeded(Limit::WallTime));
+    assert!(outcome.usage.wall_time.unwrap().value < soon, "{outcome:?}");
+    // The next command is bounded again, and a recycle does not wait for it either.
+    disk.forget();
+    let some_time = Duration::from_secs(3);
+    assert!(timeout(some_time, shell(&sandbox, read)).await.is_err(), "it was not bounded");
+    let (spec, started) = (sandbox.spec().clone(), Instant::now());
+    ns.recycle(&spec, &mut sandbox, &context()).await.unwrap();
+    assert!(started.elapsed() < soon, "{:?}", started.elapsed());
+    assert!(timeout(some_time, shell(&sandbox, read)).await.is_err(), "it was not bounded");
+    let started = Instant::now();
+    ns.destroy(&spec, &mut sandbox, poolyard_core::Reason::Closed, &context()).await;
+    assert!(started.elapsed() < soon, "{:?}", started.elapsed());
 }

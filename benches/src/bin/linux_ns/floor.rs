@@ -10,27 +10,33 @@ use std::time::Instant;
 use poolyard_benches::row::FLOOR;
 
 use crate::measure::{Line, Operation};
+use crate::ours;
 use crate::programs::{Program, Programs};
 
 pub(crate) fn lines<'a>(bench: &str, programs: &Programs, program: Program) -> Vec<Line<'a>> {
     let path = programs.path(program);
-    let words = CString::new(path.as_os_str().as_bytes()).expect("a path holds no NUL");
-    let vfork: Operation<'a> = Box::new(move || {
-        let started = Instant::now();
-        match run(&words) {
-            0 => Ok(started.elapsed()),
-            status => Err(format!("it ended with {status}")),
-        }
-    });
     let spawn: Operation<'a> = Box::new(move || {
         let started = Instant::now();
         let status = Command::new(&path).stdin(Stdio::null()).stdout(Stdio::null()).status();
         status.map(|_| started.elapsed()).map_err(|e| e.to_string())
     });
     vec![
-        Line::new(bench, FLOOR, 50, vfork).note("vfork, exec, wait"),
+        Line::new(bench, FLOOR, 50, vfork(programs, program)).note("vfork, exec, wait"),
+        ours::after_a_cycle(bench, "floor_after_a_cycle", programs, vfork(programs, program))
+            .note("the same, each after a whole cycle of ours, which empties the processor's caches"),
         Line::new(bench, "std::process", 50, spawn).note("posix_spawn, exec, wait"),
     ]
+}
+
+fn vfork<'a>(programs: &Programs, program: Program) -> Operation<'a> {
+    let words = CString::new(programs.path(program).as_os_str().as_bytes()).expect("a path holds no NUL");
+    Box::new(move || {
+        let started = Instant::now();
+        match run(&words) {
+            0 => Ok(started.elapsed()),
+            status => Err(format!("it ended with {status}")),
+        }
+    })
 }
 
 /// Runs the program and gives its raw status.

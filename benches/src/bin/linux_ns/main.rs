@@ -10,6 +10,8 @@ mod memory;
 mod ours;
 mod peers;
 mod programs;
+mod python;
+mod sharing;
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -35,10 +37,12 @@ fn main() -> io::Result<()> {
         rows.extend(interleave(lines));
     }
     rows.extend(interleave(ours::steps(&programs)));
+    rows.extend(interleave(python::lines(&programs)));
     for program in PROGRAMS {
         rows.extend(ours::sustained(&programs, program));
     }
     rows.extend(memory::rows(&programs)?);
+    rows.extend(sharing::rows());
     report::publish("linux_ns", &rows)
 }
 

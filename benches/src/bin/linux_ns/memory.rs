@@ -16,19 +16,19 @@ const COUNT: usize = 100;
 
 /// A cgroup of version 1 that this program moves into, so that the kernel counts what it makes: processes,
 /// namespaces, mounts and their memory in the kernel alike.
-struct Counter {
+pub(crate) struct Counter {
     dir: PathBuf,
 }
 
 impl Counter {
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let dir = PathBuf::from(format!("/sys/fs/cgroup/memory/poolyard-bench-{}", std::process::id()));
         std::fs::create_dir(&dir)?;
         std::fs::write(dir.join("cgroup.procs"), "0")?;
         Ok(Self { dir })
     }
 
-    fn bytes(&self) -> io::Result<f64> {
+    pub(crate) fn bytes(&self) -> io::Result<f64> {
         let text = std::fs::read_to_string(self.dir.join("memory.usage_in_bytes"))?;
         text.trim().parse().map_err(io::Error::other)
     }

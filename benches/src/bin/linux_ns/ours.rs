@@ -87,6 +87,22 @@ pub(crate) fn run<'a>(bench: &str, programs: &Programs, program: Program) -> Lin
     line(bench, 50, part(programs, program, |cycle| cycle.told - cycle.started))
 }
 
+/// Something else right after each whole cycle of ours.
+pub(crate) fn after_a_cycle<'a>(
+    bench: &str,
+    name: &'static str,
+    programs: &Programs,
+    mut operation: Operation<'a>,
+) -> Line<'a> {
+    match Ours::new(programs) {
+        Ok(ours) => {
+            let command = Command::new(Program::Static.inside());
+            Line::new(bench, name, 50, Box::new(move || ours.cycle(&command).and_then(|_| operation())))
+        }
+        Err(why) => Line::missing(bench, name, why),
+    }
+}
+
 /// The parts of a cycle by themselves, and making a sandbox.
 pub(crate) fn steps<'a>(programs: &Programs) -> Vec<Line<'a>> {
     let acquire = part(programs, Program::Static, |cycle| cycle.acquired - cycle.started);

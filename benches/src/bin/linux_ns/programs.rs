@@ -38,7 +38,10 @@ pub(crate) struct Programs {
     pub(crate) dir: PathBuf,
 }
 
-const SOURCE: &str = "void _start(void) { __asm__ volatile(\"mov $60, %eax; xor %edi, %edi; syscall\"); }";
+#[cfg(target_arch = "x86_64")]
+const EXIT: &str = "mov $60, %eax; xor %edi, %edi; syscall";
+#[cfg(target_arch = "aarch64")]
+const EXIT: &str = "mov x8, #93; mov x0, #0; svc #0";
 
 impl Programs {
     pub(crate) fn build() -> io::Result<Self> {
@@ -46,7 +49,7 @@ impl Programs {
         std::fs::create_dir_all(&dir)?;
         let programs = Self { dir };
         let source = programs.dir.join("static.c");
-        std::fs::write(&source, SOURCE)?;
+        std::fs::write(&source, format!("void _start(void) {{ __asm__ volatile(\"{EXIT}\"); }}"))?;
         let to = programs.dir.join("static");
         let status =
             Command::new("cc").args(["-O2", "-static", "-nostdlib", "-o"]).args([&to, &source]).status()?;

@@ -26,6 +26,7 @@ fn sample(limit: Limit) -> Limits {
         Limit::Stack => limits.stack(1 << 20),
         Limit::CpuSet => limits.cpu_set([0]),
         Limit::CpuBandwidth => limits.cpu_bandwidth(500),
+        Limit::IoBandwidth => limits.io_bandwidth(64 << 20),
         Limit::Network => limits.network(Network::Off),
         other => panic!("the suite has no value for {other}"),
     }
@@ -46,6 +47,7 @@ fn stricter(limit: Limit) -> Option<Limits> {
         Limit::OpenFiles => limits.open_files(32),
         Limit::Stack => limits.stack(512 << 10),
         Limit::CpuBandwidth => limits.cpu_bandwidth(250),
+        Limit::IoBandwidth => limits.io_bandwidth(32 << 20),
         // Their samples are the strictest.
         _ => return None,
     })

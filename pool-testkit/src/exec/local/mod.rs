@@ -65,7 +65,7 @@ impl LocalExec {
             .per_command([Limit::CpuTime, Limit::WallTime, Limit::Output])
             .per_command([Limit::FileSize, Limit::OpenFiles, Limit::Stack])
             .unsupported([Limit::Memory, Limit::Processes, Limit::Swap], NO_GROUP)
-            .unsupported([Limit::CpuSet, Limit::CpuBandwidth], NO_GROUP)
+            .unsupported([Limit::CpuSet, Limit::CpuBandwidth, Limit::IoBandwidth], NO_GROUP)
             .unsupported([Limit::DiskBytes, Limit::DiskInodes], NO_ROOT)
             .unsupported([Limit::Network], NO_NETWORK)
             .without(Feature::Tty, "plain processes get pipes; use a sandbox backend")
