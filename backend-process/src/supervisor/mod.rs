@@ -98,11 +98,16 @@ impl Supervisor {
         NEXT.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Starts a process. A dropped future leaves nothing: the process is killed when it is there.
-    pub(crate) async fn spawn(&self, token: u64, order: Order) -> Result<Child, Error> {
+    /// Starts a process, at once and not when the future is first polled. A dropped future leaves nothing: the
+    /// process is killed when it is there.
+    pub(crate) fn spawn(
+        &self,
+        token: u64,
+        order: Order,
+    ) -> impl Future<Output = Result<Child, Error>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
         self.0.0.send(Request::Spawn { token, order: Box::new(order), reply });
-        answer.await.unwrap_or_else(|_| Err(Error::new(Stage::Supervisor, ErrorKind::GuardianLost)))
+        async { answer.await.unwrap_or_else(|_| Err(Error::new(Stage::Supervisor, ErrorKind::GuardianLost))) }
     }
 
     fn kill(&self, token: u64) {
