@@ -85,11 +85,19 @@ impl<P: Protocol> ProcessManager<P> {
         };
         let mut protocol = self.protocol.session();
         protocol.attach(wiring.arena.take());
-        // Before the process exists, so that nothing is left of it if this fails.
         let seat = wiring.seat.take();
-        let io = wiring.io().map_err(pipes)?;
-        let child = self.supervisor.spawn(token, order).await?;
-        Ok(Worker::new(child, io, protocol, spec, token).seated(seat))
+        let starting = self.supervisor.spawn(token, order);
+        // While the process starts.
+        let io = wiring.io().map_err(pipes);
+        let child = starting.await?;
+        match io {
+            Ok(io) => Ok(Worker::new(child, io, protocol, spec, token).seated(seat)),
+            Err(error) => {
+                child.kill(Kill::NotReady);
+                child.life.buried().await;
+                Err(error)
+            }
+        }
     }
 
     async fn until_ready(&self, worker: &mut Worker<P>, cx: &Context) -> Result<(), Error> {
@@ -196,7 +204,7 @@ struct Wiring {
 
 enum Ours {
     Pipes { write: OwnedFd, read: OwnedFd },
-    Address(UnixAddr),
+    Stream(OwnedFd),
 }
 
 impl Wiring {
@@ -225,11 +233,7 @@ impl Wiring {
             Ours::Pipes { write, read } => {
                 Io::Pipes(Some(pipe::Sender::from_owned_fd(write)?), pipe::Receiver::from_owned_fd(read)?)
             }
-            // The listener exists, so this does not wait for the worker to come up.
-            Ours::Address(address) => {
-                let flags = SockFlag::SOCK_CLOEXEC;
-                let stream = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-                connect(stream.as_raw_fd(), &address)?;
+            Ours::Stream(stream) => {
                 let stream = std::os::unix::net::UnixStream::from(stream);
                 stream.set_nonblocking(true)?;
                 Io::Stream(tokio::net::UnixStream::from_std(stream)?)
@@ -277,12 +281,14 @@ fn pipes(
     Ok((theirs, Ours::Pipes { write: requests.write, read: answers.read }))
 }
 
-/// A listening socket without a name in the file system.
+/// A listening socket without a name in the file system, and a connection to it: that does not wait for the
+/// worker to accept it.
 fn listener(stderr: OwnedFd) -> io::Result<Ends> {
-    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    let raw = socket.as_raw_fd();
-    bind(raw, &UnixAddr::new_unnamed())?;
-    listen(&socket, Backlog::new(1)?)?;
-    let address = getsockname(raw)?;
-    Ok((vec![socket, stderr.try_clone()?, stderr], Ours::Address(address)))
+    let stream = || socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+    let (listener, ours) = (stream()?, stream()?);
+    bind(listener.as_raw_fd(), &UnixAddr::new_unnamed())?;
+    listen(&listener, Backlog::new(1)?)?;
+    let address: UnixAddr = getsockname(listener.as_raw_fd())?;
+    connect(ours.as_raw_fd(), &address)?;
+    Ok((vec![listener, stderr.try_clone()?, stderr], Ours::Stream(ours)))
 }

@@ -104,6 +104,8 @@ async fn churn_leaves_descriptors_processes_threads_and_memory_as_they_were() {
     for (way, spec) in ways {
         let key = spec.stop_grace(Duration::ZERO).key();
         churn(&pool, &key, 50).await;
+        // The zygote forks its spare worker in a quiet moment.
+        tokio::time::sleep(Duration::from_millis(200)).await;
         let (before, memory) = (census(), pages());
         churn(&pool, &key, rounds).await;
         settled(&before, way).await;

@@ -139,6 +139,29 @@ fn supervisors() -> usize {
     names.filter(|name| name.trim_end() == "poolyard-proces").count()
 }
 
+/// The name of a worker that a zygote has forked before anybody ordered it.
+const SPARE: &str = "poolyard-spare";
+
+/// The spare workers of this process's zygotes.
+fn spares() -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").expect("a list").flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_ours = |id: &String| {
+        let zygote = parent(id).unwrap_or_default();
+        name(id).as_deref() == Some(SPARE) && parent(&zygote) == Some(std::process::id().to_string())
+    };
+    ids.filter(is_ours).collect()
+}
+
+fn name(id: &str) -> Option<String> {
+    Some(std::fs::read_to_string(format!("/proc/{id}/comm")).ok()?.trim_end().to_owned())
+}
+
+fn parent(id: &str) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:\t").map(str::to_owned))
+}
+
 impl<O> World<O> {
     fn processes(dir: &Path) -> usize {
         let entries = std::fs::read_dir("/proc").expect("a list").flatten();
@@ -214,7 +237,11 @@ impl<O: Origin> Harness for World<O> {
 
     /// A manager of processes mounts nothing; what others mount on this machine meanwhile is not its trace.
     fn census(&self) -> Option<Scope> {
-        Some(Scope::new().mounts_under(&self.dir))
+        let scope = Scope::new().mounts_under(&self.dir);
+        // A zygote keeps a spare worker, never two.
+        Some(
+            scope.without(SPARE).with("spare workers", || spares().into_iter().skip(supervisors()).collect()),
+        )
     }
 }
 

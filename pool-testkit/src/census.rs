@@ -40,6 +40,8 @@ pub struct Scope {
     /// Where mounts count; everywhere, if there is none.
     mounts: Vec<PathBuf>,
     threads: bool,
+    /// Living processes that do not count, by name.
+    without: Vec<String>,
     extra: Vec<(&'static str, Counter)>,
 }
 
@@ -66,6 +68,13 @@ impl Scope {
     /// is only for tests without one.
     pub fn threads(mut self) -> Self {
         self.threads = true;
+        self
+    }
+
+    /// Does not count living processes of this name: what a manager keeps in readiness and replaces is another
+    /// process each time. How many there may be is for [`with`](Self::with) to say.
+    pub fn without(mut self, process: impl Into<String>) -> Self {
+        self.without.push(process.into());
         self
     }
 
@@ -99,6 +108,7 @@ impl fmt::Debug for Scope {
             .field("cgroups", &self.cgroups)
             .field("mounts", &self.mounts)
             .field("threads", &self.threads)
+            .field("without", &self.without)
             .field("extra", &extra)
             .finish()
     }

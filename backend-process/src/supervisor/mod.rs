@@ -27,6 +27,7 @@ use crate::error::{Error, ErrorKind, Stage};
 use crate::memory::Scale;
 use crate::spec::Spawner;
 use crate::sys::spawn::Image;
+use crate::zygote::host::Orders;
 
 /// Is told each line that a worker writes to standard error.
 pub(crate) type LineSink = Arc<dyn Fn(i32, &[u8]) + Send + Sync>;
@@ -46,20 +47,80 @@ pub(crate) struct Order {
     pub(crate) hard_memory: Option<Scale>,
 }
 
+impl Order {
+    /// Whether the zygote is to start it, and not the supervising thread.
+    fn is_for_the_zygote(&self) -> bool {
+        match self.spawner {
+            Spawner::Direct => false,
+            Spawner::Zygote => true,
+            Spawner::Auto => self.entry || crate::zygote::is_available(),
+        }
+    }
+}
+
+type Reply = oneshot::Sender<Result<Child, Error>>;
+
+/// An order that the zygote has not answered yet.
+struct Pending {
+    stderr: Option<OwnedFd>,
+    stderr_tail: usize,
+    lines: Option<LineSink>,
+    hard_memory: Option<Scale>,
+    reply: Reply,
+}
+
+impl Pending {
+    fn new(order: Order, reply: Reply) -> Self {
+        let Order { stderr, stderr_tail, lines, hard_memory, .. } = order;
+        Self { stderr, stderr_tail, lines, hard_memory, reply }
+    }
+}
+
 enum Request {
-    Spawn { token: u64, order: Box<Order>, reply: oneshot::Sender<Result<Child, Error>> },
-    Kill { token: u64 },
+    Spawn {
+        token: u64,
+        order: Box<Order>,
+        reply: Reply,
+    },
+    /// The zygote has been told already.
+    Ordered {
+        token: u64,
+        pending: Pending,
+    },
+    Kill {
+        token: u64,
+    },
     Quit,
 }
 
+#[derive(Default)]
+struct Inbox {
+    requests: Vec<Request>,
+    /// Where orders for the zygote go, while there is one.
+    zygote: Option<Orders>,
+}
+
 struct Shared {
-    requests: Mutex<Vec<Request>>,
+    inbox: Mutex<Inbox>,
     wake: EventFd,
 }
 
 impl Shared {
+    /// Orders a process: of the zygote at once if there is one, which saves a hop, or else of the thread.
+    fn order(&self, token: u64, order: Order, reply: Reply) {
+        if order.is_for_the_zygote() {
+            // Sent and noted under one lock: the thread looks here before it takes the zygote's answer.
+            let mut inbox = self.inbox.lock();
+            let zygote = inbox.zygote.as_ref();
+            if zygote.is_some_and(|zygote| zygote.send(token, order.entry, &order.image, &order.fds)) {
+                return inbox.requests.push(Request::Ordered { token, pending: Pending::new(order, reply) });
+            }
+        }
+        self.send(Request::Spawn { token, order: Box::new(order), reply });
+    }
+
     fn send(&self, request: Request) {
-        self.requests.lock().push(request);
+        self.inbox.lock().requests.push(request);
         // Fails only if the counter would overflow, and then the thread is awake anyway.
         let _ = self.wake.write(1);
     }
@@ -85,7 +146,7 @@ impl Supervisor {
 
     fn try_start() -> io::Result<Self> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let shared = Arc::new(Shared { requests: Mutex::default(), wake });
+        let shared = Arc::new(Shared { inbox: Mutex::default(), wake });
         let handle = Arc::new(Handle(shared.clone()));
         let thread = thread::Thread::new(shared, Arc::downgrade(&handle))?;
         std::thread::Builder::new().name("poolyard-process".into()).spawn(|| thread.run())?;
@@ -98,11 +159,16 @@ impl Supervisor {
         NEXT.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Starts a process. A dropped future leaves nothing: the process is killed when it is there.
-    pub(crate) async fn spawn(&self, token: u64, order: Order) -> Result<Child, Error> {
+    /// Starts a process, at once and not when the future is first polled. A dropped future leaves nothing: the
+    /// process is killed when it is there.
+    pub(crate) fn spawn(
+        &self,
+        token: u64,
+        order: Order,
+    ) -> impl Future<Output = Result<Child, Error>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
-        self.0.0.send(Request::Spawn { token, order: Box::new(order), reply });
-        answer.await.unwrap_or_else(|_| Err(Error::new(Stage::Supervisor, ErrorKind::GuardianLost)))
+        self.0.0.order(token, order, reply);
+        async { answer.await.unwrap_or_else(|_| Err(Error::new(Stage::Supervisor, ErrorKind::GuardianLost))) }
     }
 
     fn kill(&self, token: u64) {

@@ -9,13 +9,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
-use tokio::sync::oneshot;
 
-use super::{Child, Handle, Life, LineSink, Order, Request, Shared, Supervisor, tree};
+use super::{Child, Handle, Life, LineSink, Order, Pending, Reply, Request, Shared, Supervisor, tree};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::exit::{Exit, Kill};
 use crate::memory::{self, Scale};
-use crate::spec::Spawner;
 use crate::sys::{fds, spawn, wait};
 use crate::zygote::host::{Link, News};
 
@@ -27,17 +25,6 @@ const ZYGOTE: u64 = 3;
 
 fn tag(token: u64, what: u64) -> u64 {
     token << 2 | what
-}
-
-type Reply = oneshot::Sender<Result<Child, Error>>;
-
-/// An order that the zygote has not answered yet.
-struct Pending {
-    stderr: Option<OwnedFd>,
-    stderr_tail: usize,
-    lines: Option<LineSink>,
-    hard_memory: Option<Scale>,
-    reply: Reply,
 }
 
 /// A process that has not been reaped.
@@ -109,6 +96,8 @@ impl Thread {
             self.tick();
         }
         if let Some(zygote) = self.zygote.take() {
+            // It ends when nobody can order anything of it any more.
+            self.shared.inbox.lock().zygote = None;
             zygote.end();
         }
     }
@@ -130,10 +119,11 @@ impl Thread {
 
     fn take_requests(&mut self) {
         let _ = self.shared.wake.read();
-        let requests = std::mem::take(&mut *self.shared.requests.lock());
+        let requests = std::mem::take(&mut self.shared.inbox.lock().requests);
         for request in requests {
             match request {
                 Request::Spawn { token, order, reply } => self.spawn(token, *order, reply),
+                Request::Ordered { token, pending } => drop(self.pending.insert(token, pending)),
                 Request::Kill { token } => self.kill(token),
                 Request::Quit => self.quit = true,
             }
@@ -141,18 +131,12 @@ impl Thread {
     }
 
     fn spawn(&mut self, token: u64, order: Order, reply: Reply) {
-        let through_zygote = match order.spawner {
-            Spawner::Direct => false,
-            Spawner::Zygote => true,
-            Spawner::Auto => order.entry || crate::zygote::is_available(),
-        };
-        if through_zygote {
+        if order.is_for_the_zygote() {
             return self.order_zygote(token, order, reply);
         }
         let borrowed: Vec<_> = order.fds.iter().map(std::os::fd::AsFd::as_fd).collect();
         let born = spawn::spawn(&order.image, &borrowed);
-        let Order { stderr, stderr_tail, lines, hard_memory, .. } = order;
-        let pending = Pending { stderr, stderr_tail, lines, hard_memory, reply };
+        let pending = Pending::new(order, reply);
         match born {
             Ok(born) => self.admit(token, born, pending, true),
             Err(failed) => drop(pending.reply.send(Err(Error::errno(failed)))),
@@ -263,13 +247,12 @@ impl Thread {
         self.supervisor.upgrade().map(Supervisor)
     }
 
-    fn order_zygote(&mut self, token: u64, order: Order, reply: Reply) {
-        let Order { image, entry, fds, stderr, stderr_tail, lines, hard_memory, .. } = order;
-        let sent = self.zygote().and_then(|zygote| zygote.order(token, entry, &image, fds));
+    fn order_zygote(&mut self, token: u64, mut order: Order, reply: Reply) {
+        let fds = std::mem::take(&mut order.fds);
+        let sent = self.zygote().and_then(|zygote| zygote.order(token, order.entry, &order.image, fds));
         match sent {
             Ok(()) => {
-                let pending = Pending { stderr, stderr_tail, lines, hard_memory, reply };
-                self.pending.insert(token, pending);
+                self.pending.insert(token, Pending::new(order, reply));
                 self.zygote_interest();
             }
             Err(error) => drop(reply.send(Err(error))),
@@ -282,6 +265,7 @@ impl Thread {
             let link = Link::start()?;
             let interest = EpollEvent::new(EpollFlags::EPOLLIN, tag(0, ZYGOTE));
             self.epoll.add(link.socket(), interest).map_err(|e| Error::system(Stage::Zygote, e.into()))?;
+            self.shared.inbox.lock().zygote = link.orders();
             self.zygote = Some(link);
         }
         self.zygote.as_mut().ok_or_else(|| Error::new(Stage::Zygote, ErrorKind::GuardianLost))
@@ -298,7 +282,10 @@ impl Thread {
     fn zygote_ready(&mut self) {
         while let Some(zygote) = &mut self.zygote {
             match zygote.receive() {
-                Ok(Some(news)) => self.news(news),
+                Ok(Some(news)) => {
+                    self.note_ordered();
+                    self.news(news);
+                }
                 Ok(None) => break,
                 Err(_) => self.zygote_lost(),
             }
@@ -307,6 +294,17 @@ impl Thread {
             self.zygote_lost();
         }
         self.zygote_interest();
+    }
+
+    /// Takes in what callers have ordered of the zygote by themselves. Whatever it says is about an order that
+    /// stands there by then.
+    fn note_ordered(&mut self) {
+        let is_ordered = |request: &mut Request| matches!(request, Request::Ordered { .. });
+        for request in self.shared.inbox.lock().requests.extract_if(.., is_ordered) {
+            if let Request::Ordered { token, pending } = request {
+                self.pending.insert(token, pending);
+            }
+        }
     }
 
     fn news(&mut self, news: News) {
@@ -333,6 +331,8 @@ impl Thread {
     /// Workers die with their zygote; the next order starts another.
     fn zygote_lost(&mut self) {
         let Some(zygote) = self.zygote.take() else { return };
+        self.shared.inbox.lock().zygote = None;
+        self.note_ordered();
         let _ = self.epoll.delete(zygote.socket());
         zygote.end();
         for (_, pending) in self.pending.drain() {

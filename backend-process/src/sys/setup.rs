@@ -89,9 +89,13 @@ unsafe fn set_identity(attrs: &Attrs) -> Result<(), Failed> {
     Ok(())
 }
 
-/// After the change of identity, which would clear it. A parent that died before the call is
-/// noticed by its number.
-unsafe fn die_with(parent: i32) -> Result<(), Failed> {
+/// Has the calling process end with its parent. To be called after a change of identity, which would clear
+/// it. A parent that died before the call is noticed by its number.
+///
+/// # Safety
+///
+/// The caller is the only thread of its process.
+pub(crate) unsafe fn die_with(parent: i32) -> Result<(), Failed> {
     // SAFETY: plain system calls.
     unsafe {
         check(Stage::ParentDeath, libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0).into())?;
@@ -108,19 +112,25 @@ unsafe fn die_with(parent: i32) -> Result<(), Failed> {
 /// The caller has a descriptor table of its own in which the numbers below [`MAX_FDS`] may be
 /// overwritten. At most [`MAX_FDS`] descriptors, all open.
 pub(crate) unsafe fn install_fds(fds: &[c_int]) -> Result<(), Failed> {
+    let lowest = MAX_FDS as c_int;
     let mut high = [-1; MAX_FDS];
     let count = fds.len().min(MAX_FDS);
     // SAFETY: plain system calls on descriptors that the caller vouches for.
     unsafe {
         for (high, fd) in high.iter_mut().zip(fds) {
             // Above all targets, so that no later `dup2` overwrites a source.
-            *high =
-                check(Stage::Descriptors, libc::fcntl(*fd, libc::F_DUPFD_CLOEXEC, MAX_FDS as c_int).into())?
-                    as c_int;
+            *high = match *fd {
+                fd if fd >= lowest => fd,
+                fd => {
+                    check(Stage::Descriptors, libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, lowest).into())? as c_int
+                }
+            };
         }
-        for (target, high) in (0..).zip(&high[..count]) {
+        for (target, (high, fd)) in (0..).zip(high[..count].iter().zip(fds)) {
             check(Stage::Descriptors, libc::dup2(*high, target).into())?;
-            libc::close(*high);
+            if high != fd {
+                libc::close(*high);
+            }
         }
     }
     Ok(())

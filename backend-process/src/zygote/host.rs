@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
-use super::socket::Socket;
+use super::socket::{self, Socket};
 use super::wire::{MAX_ORDER, Order, WORD, Word};
 use crate::attrs::Attrs;
 use crate::error::{Error, ErrorKind, Stage};
@@ -22,6 +22,17 @@ const END_GRACE: u16 = 2000;
 pub(crate) struct Link {
     socket: Socket,
     pidfd: OwnedFd,
+}
+
+/// Where anybody may order something of the zygote.
+pub(crate) struct Orders(OwnedFd);
+
+impl Orders {
+    /// Orders at once. False if the zygote does not take it now; then nothing has been sent.
+    pub(crate) fn send(&self, token: u64, entry: bool, image: &Image, fds: &[OwnedFd]) -> bool {
+        let bytes = Order::encode(token, entry, image);
+        bytes.len() <= MAX_ORDER && socket::send(self.0.as_fd(), &bytes, fds).is_ok()
+    }
 }
 
 /// What the zygote has said.
@@ -49,6 +60,11 @@ impl Link {
 
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// A way to it for others, if there is a descriptor left for that.
+    pub(crate) fn orders(&self) -> Option<Orders> {
+        self.socket.as_fd().try_clone_to_owned().ok().map(Orders)
     }
 
     pub(crate) fn wants_to_send(&self) -> bool {

@@ -6,12 +6,15 @@
 //! one. It is their parent: a worker dies with it, it dies with the host, and whatever a dead
 //! worker has left behind comes to it and is killed.
 //!
+//! Once a worker was forked, the zygote keeps a spare one, forked in advance, which the next order employs.
+//!
 //! The host itself is never forked: it has threads, and a fork of those hangs sooner or later.
 
 pub(crate) mod host;
 mod process;
 mod serve;
 pub(crate) mod socket;
+mod spare;
 mod wire;
 
 use std::collections::HashMap;
@@ -61,6 +64,9 @@ impl Zygote {
 /// Makes this program able to be its own zygote. Call it first in `main`, before any thread exists.
 ///
 /// In the zygote it does not return. Everywhere else it returns at once, without calling `setup`.
+///
+/// Once an entry was asked for, the zygote keeps a process in readiness for the next one. It shares the
+/// zygote's memory and is named `poolyard-spare`; workers of entries are named `poolyard-worker`.
 ///
 /// ```no_run
 /// use poolyard_process::worker::Worker;

@@ -6,16 +6,18 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
 use super::socket::Socket;
+use super::spare::Spare;
 use super::wire::{MAX_ORDER, Order, Word};
 use super::{Zygote, process};
 use crate::exit::Exit;
@@ -30,7 +32,13 @@ struct Server {
     changed_signals: Vec<i32>,
     /// Which order each living worker came from.
     workers: HashMap<i32, u64>,
+    spare: Option<Spare>,
+    /// Workers that are forked are wanted here, and there is no spare one.
+    wants_spare: bool,
 }
+
+/// How much quiet there is before a spare worker is forked, so that it is not in the way of one that is starting.
+const QUIET: Duration = Duration::from_micros(300);
 
 /// Never returns.
 pub(super) fn serve(mut zygote: Zygote, control: RawFd) -> ! {
@@ -41,7 +49,8 @@ pub(super) fn serve(mut zygote: Zygote, control: RawFd) -> ! {
         load.into_iter().for_each(|load| load());
         assert_single_threaded()?;
         let changed_signals = setup::changed_signals();
-        Server { zygote, control, signals, changed_signals, workers: HashMap::new() }.run()
+        let (workers, spare, wants_spare) = Default::default();
+        Server { zygote, control, signals, changed_signals, workers, spare, wants_spare }.run()
     });
     if let Err(error) = result {
         eprintln!("poolyard zygote: {error}");
@@ -87,14 +96,16 @@ impl Server {
     fn run(mut self) -> io::Result<()> {
         let mut buffer = vec![0; MAX_ORDER];
         loop {
-            self.wait()?;
+            if self.wait()? {
+                self.fork_spare();
+            }
             while let Ok(Some(_)) = self.signals.read_signal() {}
             self.bury()?;
             loop {
                 match self.control.receive(&mut buffer) {
                     Ok(Some((bytes, fds))) => {
                         let order = Order::decode(bytes).ok_or(io::ErrorKind::InvalidData)?;
-                        self.start(order, fds)?;
+                        self.start(&order, bytes, &fds)?;
                     }
                     Ok(None) => break,
                     Err(_) => return Ok(()),
@@ -104,29 +115,45 @@ impl Server {
         }
     }
 
-    fn wait(&self) -> io::Result<()> {
+    /// Whether nothing happens and there is time for a spare worker.
+    fn wait(&self) -> io::Result<bool> {
         let mut interest = PollFlags::POLLIN;
         interest.set(PollFlags::POLLOUT, self.control.wants_to_send());
         let mut fds = [
             PollFd::new(self.control.as_fd(), interest),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
+        // What is not sent yet has descriptors, which a spare worker would keep.
+        let has_time = self.wants_spare && !self.control.wants_to_send();
+        match ppoll(&mut fds, has_time.then(|| QUIET.into()), None) {
+            Ok(count) => Ok(count == 0),
+            Err(Errno::EINTR) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn start(&mut self, order: Order, fds: Vec<OwnedFd>) -> io::Result<()> {
+    fn fork_spare(&mut self) {
+        let private = &[self.control.as_fd(), self.signals.as_fd()];
+        let own = process::Own { private, changed_signals: &self.changed_signals };
+        // Where there is no room for one, the next worker is forked when it is ordered.
+        self.spare = Spare::fork(&self.zygote.entries, &own).ok();
+        self.wants_spare = false;
+    }
+
+    fn start(&mut self, order: &Order, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
         let token = order.token;
         let started = if order.entry {
-            let Some(entry) = order.image.path.to_str().ok().and_then(|name| self.zygote.entries.get(name))
-            else {
+            let Some(entry) = process::entry(&self.zygote.entries, order) else {
                 return self.control.push(Word::NoEntry { token }.to_bytes().into(), Vec::new());
             };
-            let private = &[self.control.as_fd(), self.signals.as_fd()];
-            let own = process::Own { private, changed_signals: &self.changed_signals };
-            process::fork(entry, &order.image, fds, &own)
+            self.wants_spare = true;
+            if let Some(born) = self.spare.take().and_then(|spare| spare.employ(bytes, fds)) {
+                Ok(born)
+            } else {
+                let private = &[self.control.as_fd(), self.signals.as_fd()];
+                let own = process::Own { private, changed_signals: &self.changed_signals };
+                process::fork(entry, &order.image, fds, &own)
+            }
         } else {
             let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
             spawn::spawn(&order.image, &fds)
@@ -146,6 +173,7 @@ impl Server {
         let mut died = false;
         while let Some(pid) = next_dead() {
             died = true;
+            self.spare = self.spare.take().filter(|spare| spare.pid() != pid);
             let token = self.workers.remove(&pid);
             if token.is_some() {
                 tree::kill_group(pid);
@@ -161,11 +189,14 @@ impl Server {
         Ok(())
     }
 
-    /// Kills children that are no workers. A living worker adopts its own orphans, so these belonged to
-    /// dead ones.
+    /// Kills children that are no workers and no spare one. A living worker adopts its own orphans, so these
+    /// belonged to dead ones.
     fn sweep(&self) {
         let me = std::process::id() as i32;
-        let strangers = tree::children(me).into_iter().filter(|pid| !self.workers.contains_key(pid));
+        let is_ours = |pid: &i32| {
+            self.workers.contains_key(pid) || self.spare.as_ref().is_some_and(|spare| spare.pid() == *pid)
+        };
+        let strangers = tree::children(me).into_iter().filter(|pid| !is_ours(pid));
         for pid in strangers {
             let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
         }

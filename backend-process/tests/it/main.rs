@@ -18,6 +18,7 @@ mod php;
 mod pool;
 mod protocols;
 mod server;
+mod spare;
 
 /// The test harness owns `main`, so the divert that a program makes in its first line is made before.
 #[used]

@@ -11,6 +11,11 @@ use crate::wire::{HEADER, Header, Kind};
 /// Names the descriptors of the channel, as `in,out`. Without it they are 0 and 1.
 pub(crate) const CHANNEL: &str = "POOLYARD_CHANNEL";
 
+/// How much is read at a time at first. A worker is sooner ready if it need not touch more memory.
+const SMALL: usize = 4 * 1024;
+/// How much is read at a time once more than [`SMALL`] was there.
+const LARGE: usize = 64 * 1024;
+
 unsafe extern "C" {
     fn dup2(from: RawFd, to: RawFd) -> RawFd;
 }
@@ -51,7 +56,7 @@ impl Channel {
     }
 
     pub(crate) fn new(input: File, output: File) -> Self {
-        Self { input, output, buffer: vec![0; 64 * 1024], start: 0, end: 0, pending: Vec::new() }
+        Self { input, output, buffer: vec![0; SMALL], start: 0, end: 0, pending: Vec::new() }
     }
 
     /// The next frame, or `None` at the end of input. Writes what is pending before it would block.
@@ -93,12 +98,20 @@ impl Channel {
             match self.input.read(&mut self.buffer[self.end..]) {
                 Ok(0) if self.end == 0 => return Ok(false),
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(n) => self.end += n,
+                Ok(n) => self.filled(n),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
         Ok(true)
+    }
+
+    /// Takes in what was read. Where it was all that there was room for, the next read has more.
+    fn filled(&mut self, count: usize) {
+        self.end += count;
+        if self.end == SMALL && self.buffer.len() == SMALL {
+            self.buffer.resize(LARGE, 0);
+        }
     }
 
     /// Adds a frame to what is written at the next flush.

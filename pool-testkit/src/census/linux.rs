@@ -9,7 +9,8 @@ use super::{Items, Scope};
 pub(super) fn count(items: &mut Items, scope: &Scope) {
     let below = processes_below(std::process::id());
     items.add_all("namespaces", namespaces(&below));
-    items.add_all("processes", below.values().map(Process::to_text));
+    let counts = |process: &&Process| process.zombie || !scope.without.contains(&process.name);
+    items.add_all("processes", below.values().filter(counts).map(Process::to_text));
     for target in open_files() {
         let section = if target.starts_with("socket:") { "sockets" } else { "files" };
         items.add(section, target);

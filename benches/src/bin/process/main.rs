@@ -3,6 +3,7 @@
 //! Every subject has two workers that send back what they get, through its public API. The subjects of a row
 //! take turns within one run; see `README.md` for how to read it.
 
+mod bare;
 mod calls;
 mod floor;
 mod http;
