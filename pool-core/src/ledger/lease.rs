@@ -450,11 +450,14 @@ impl Ledger {
         let record = &self.groups[group as usize];
         if record.resting() > record.rules.max_idle {
             let oldest = self.oldest_idle_of(group);
-            self.destroy(oldest, Reason::IdleLimit);
-        } else if self.resting() > self.rules.max_idle {
+            return self.destroy(oldest, Reason::IdleLimit);
+        }
+        let keeps_stock = record.keeps_stock();
+        if self.resting() > self.rules.max_idle {
             let oldest = self.oldest_idle();
             self.destroy(oldest, Reason::IdleLimit);
-        } else if record.keeps_stock() {
+        }
+        if keeps_stock {
             self.refresh_leanness(group);
         }
     }

@@ -287,6 +287,30 @@ fn for_one_waiter_one_sleeper_is_woken() {
 }
 
 #[test]
+fn who_is_wanted_before_it_is_put_to_sleep_is_not_checked_without_need() {
+    let mut real = scene(&PoolConfig { max_recycling: 1, ..sleepy() });
+    real.idle([(0, 1); 2]);
+    real.tick(20);
+    real.queue(0, 1);
+    let falling = real.ledger.slots().find(|slot| slot.running).unwrap().id.slot();
+    let now = real.now();
+    real.ledger.hibernated(falling, Ok(()), now);
+    real.settle();
+    assert_eq!((real.count(State::Asleep), real.count(State::Granted)), (1, 1));
+}
+
+#[test]
+fn a_stock_that_is_full_because_another_key_gave_way_lacks_nothing() {
+    let mut policies = vec![KeyPolicy::new(); 4];
+    policies[1] = KeyPolicy::new().min_idle_per_key(1);
+    let mut real = Real::new(&PoolConfig { max_total: 2, max_idle: Some(1), ..timeless() }, policies);
+    let leases = [real.lease(0, 1), real.lease(1, 1)];
+    leases.into_iter().for_each(|serial| real.give_back(serial));
+    let group = real.known(1).unwrap();
+    assert_eq!((real.state(leases[1]), real.ledger.groups[group as usize].lean), (State::Idle, false));
+}
+
+#[test]
 fn warming_wakes_no_more_sleepers_than_are_wanted_and_none_where_nothing_is_given_out() {
     let hold: [fn(&mut Real); 3] = [
         |_| {},
