@@ -458,6 +458,18 @@ fn a_donor_is_specialised_only_where_its_new_cost_fits_in_place_of_the_old_one()
 }
 
 #[test]
+fn a_target_that_is_met_as_far_as_may_be_idle_lacks_nothing() {
+    let mut real = scene(&PoolConfig { max_total: 2, max_idle_per_key: Some(1), ..timeless() });
+    let [lease, _] = [real.lease(0, 1), real.lease(1, 1)];
+    let group = real.known(0).unwrap();
+    real.ledger.groups[group as usize].target = 2;
+    real.ledger.refresh(group);
+    assert!(real.ledger.groups[group as usize].lean);
+    real.give_back(lease);
+    assert!(!real.ledger.groups[group as usize].lean);
+}
+
+#[test]
 fn what_is_kept_as_a_target_is_not_replaced_on_its_last_use() {
     let mut real = scene(&PoolConfig { min_idle_per_key: 0, max_uses: 1, ..replaced(1) });
     let ticket = real.queue(0, 1);
