@@ -5,10 +5,10 @@ use super::Ledger;
 use crate::time::Time;
 
 impl Ledger {
-    /// Takes the slot that was promised last to a waiter of the group, if that may be.
+    /// Takes the slot that was promised last to a waiter of the group, if that may be. One is promised.
     pub(super) fn barge(&mut self, group: u32, now: Time) -> Option<u32> {
         let index = self.groups[group as usize].promised.tail;
-        if !self.rules.throughput || index == super::NIL || self.unfit(index, now).is_some() {
+        if !self.rules.throughput || self.unfit(index, now).is_some() {
             return None;
         }
         let waiter = self.slots[index as usize].waiter;

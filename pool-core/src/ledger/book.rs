@@ -215,12 +215,8 @@ impl Ledger {
         record.waiters.remove::<IN_GROUP, _>(&mut self.waiters, index);
         self.unwatch_deadline(index);
         self.waiting -= 1;
-        // Room that was kept for it is there for the next.
+        // Room that was kept for it is there for the next; it was hungry if it was starved.
         self.dirty |= !self.hungry.is_empty();
-        if self.starved.is_some_and(|starved| starved.waiter == index) {
-            self.starved = None;
-            self.dirty = true;
-        }
     }
 
     /// Puts a waiter whose promised slot has died back to where it stood: near the head, behind only

@@ -58,6 +58,9 @@ impl Ledger {
             assert_eq!(hopeful, group.hopeful, "group {index} counts its hopeful slots");
             let counted = (group.retiring, group.retiring_idle);
             assert_eq!((retiring, retiring_idle), counted, "group {index} counts its retiring slots");
+            let warming = self.warming.iter().filter(|(group, _)| *group as usize == index).count();
+            let made_of = self.groups.iter().filter(|(_, group)| group.generic as usize == index).count();
+            assert_eq!((warming + made_of) as u32, group.pins, "group {index} counts who names it");
         }
         let retiring: u32 = self.groups.iter().map(|(_, group)| group.retiring).sum();
         let retiring_idle: u32 = self.groups.iter().map(|(_, group)| group.retiring_idle).sum();
@@ -73,6 +76,11 @@ impl Ledger {
             self.destroying as usize,
             running(|state| matches!(state, State::Destroying(_))),
             "destroys under way are counted"
+        );
+        // A look at an idle slot is in the hands of whoever looks.
+        assert!(
+            self.cleaning as usize <= running(State::is_cleaning),
+            "whoever cleans, checks, puts to sleep or wakes has something in hand"
         );
         assert!(self.destroying <= self.rules.max_destroying || self.resized, "max_destroying holds");
     }
@@ -152,6 +160,10 @@ impl Ledger {
             }
         }
         assert_eq!(queued.len(), self.waiting as usize, "the waiting are counted");
+        if let Some(starved) = self.starved {
+            assert!(queued.contains(&starved.waiter), "who is starved waits");
+            assert_eq!(self.waiters[starved.waiter as usize].ticket, starved.ticket, "and has its ticket");
+        }
         for (index, waiter) in &self.waiters {
             let waiting = waiter.fate == Fate::Waiting;
             assert_eq!(waiting, queued.contains(&(index as u32)), "waiter {index} is queued while it waits");
@@ -168,11 +180,9 @@ impl Ledger {
             assert_eq!(group.uncovered, index, "group {number} knows its first uncovered waiter");
             let hungry = self.gate == Gate::Open && self.wants(number as u32) > 0;
             assert_eq!(group.hungry_at != NOT_HUNGRY, hungry, "group {number} is hungry if it wants");
-            assert_eq!(
-                self.lean.contains(&(number as u32)),
-                group.lean,
-                "group {number} stands among the lean"
-            );
+            let lean = self.gate == Gate::Open && self.lacks(number as u32) > 0;
+            assert_eq!(group.lean, lean, "group {number} is lean if it lacks");
+            assert_eq!(self.lean.contains(&(number as u32)), lean, "group {number} stands among the lean");
             assert_eq!(
                 self.hungry.contains(&(group.hungry_at, number as u32)),
                 hungry,

@@ -88,8 +88,7 @@ impl Demand {
 pub(crate) fn targets(keys: &[Vec<u64>], share: u64) -> Vec<u32> {
     let mut by_worth: Vec<(Reverse<u64>, usize, usize)> = Vec::new();
     for (key, levels) in keys.iter().enumerate() {
-        let wanted = levels.iter().enumerate().filter(|(_, callers)| **callers > 0);
-        by_worth.extend(wanted.map(|(level, callers)| (Reverse(*callers), key, level)));
+        by_worth.extend(levels.iter().enumerate().map(|(level, callers)| (Reverse(*callers), key, level)));
     }
     by_worth.sort_unstable();
     let all: u64 = keys.iter().flatten().sum();
@@ -240,6 +239,30 @@ mod tests {
         let mut gaps = Gaps::default();
         gaps.note(Some(Duration::from_secs(1)));
         gaps.note(None);
+        assert!(gaps.quantile(HALF).is_some());
+        assert_eq!(gaps.quantile(HALF + 1), None);
+    }
+
+    #[test]
+    fn a_key_is_forgotten_when_nobody_came_for_longer_than_the_window() {
+        let (window, nanos) = (Duration::from_nanos(5), Time::from_nanos);
+        let demand = demand(&[1]);
+        assert_eq!([4, 5, 6].map(|now| demand.is_forgotten(window, nanos(now))), [false, false, true]);
+    }
+
+    #[test]
+    fn a_gap_of_any_length_counts() {
+        let mut gaps = Gaps::default();
+        gaps.note(Some(Duration::MAX));
+        assert_eq!(gaps.quantile(WHOLE), Some(longest_in(BUCKETS - 1)));
+    }
+
+    #[test]
+    fn gaps_that_count_half_keep_their_shares() {
+        let mut gaps = Gaps::default();
+        (0..ENOUGH / 2).for_each(|_| gaps.note(Some(Duration::from_secs(1))));
+        (0..ENOUGH / 2).for_each(|_| gaps.note(None));
+        assert_eq!((gaps.all, gaps.never), (ENOUGH / 2, ENOUGH / 4));
         assert!(gaps.quantile(HALF).is_some());
         assert_eq!(gaps.quantile(HALF + 1), None);
     }

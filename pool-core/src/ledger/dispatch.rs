@@ -16,9 +16,9 @@ const LOOK_PAST: u32 = 64;
 
 /// Room that destroys under way will free, and that is spoken for already.
 #[derive(Clone, Copy, Default)]
-struct Spoken {
+pub(super) struct Spoken {
     slots: u32,
-    cost: u64,
+    pub(super) cost: u64,
 }
 
 /// A waiter for whom a creation may be started.
@@ -77,7 +77,7 @@ impl Ledger {
         let mut looked_past = 0;
         while let Some(next) = self.next_in_line(&mut line) {
             let cost = self.groups[next.group as usize].cost;
-            let donor = self.donor_for(next.group, now);
+            let donor = self.donor_for(next.group, spoken, now);
             let room = donor.is_some() || self.will_fit(cost, spoken) || self.can_evict_for(cost, spoken);
             if room && self.creating() + spoken.slots >= self.rules.max_creating {
                 return;

@@ -3,6 +3,7 @@
 //! cost, when it starts. If it fails the donor is destroyed, and the next resource of that group is
 //! made from nothing.
 
+use super::dispatch::Spoken;
 use super::slot::{Origin, State};
 use super::{Job, Ledger, NIL, Order};
 use crate::meta::Reason;
@@ -48,8 +49,9 @@ impl Ledger {
         }
     }
 
-    /// A ready donor for a waiter of `group`, if its cost leaves room and its new key allows it a use.
-    pub(super) fn donor_for(&mut self, group: u32, now: Time) -> Option<u32> {
+    /// A ready donor for a waiter of `group`, if its new cost fits, beside what is spoken for, and its new
+    /// key allows it a use.
+    pub(super) fn donor_for(&mut self, group: u32, spoken: Spoken, now: Time) -> Option<u32> {
         let record = &self.groups[group as usize];
         let (generic, cost, max_uses) = (record.generic, record.cost, record.rules.max_uses);
         if generic == NIL || record.plain > 0 {
@@ -60,8 +62,9 @@ impl Ledger {
         }
         let donor = self.next_idle(generic, now)?;
         let slot = &self.slots[donor as usize];
-        let fits = (self.totals.cost - slot.cost).saturating_add(cost) <= self.rules.max_cost;
-        (fits && slot.uses < max_uses).then_some(donor)
+        let fits = |all: u64| (all - slot.cost).saturating_add(cost) <= self.rules.max_cost;
+        let room = fits(self.totals.cost) && fits(self.totals.cost_serving + spoken.cost);
+        (room && slot.uses < max_uses).then_some(donor)
     }
 
     /// The donor becomes a resource of `group`, if all goes well.

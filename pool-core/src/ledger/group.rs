@@ -122,6 +122,11 @@ impl Group {
         self.idle_count() - self.retiring_idle
     }
 
+    /// There shall be idle slots before anybody asks.
+    pub(crate) fn keeps_stock(&self) -> bool {
+        self.rules.min_idle > 0 || self.target > 0
+    }
+
     /// Waiters that no slot in the making will serve.
     pub(crate) fn uncovered_waiters(&self) -> u32 {
         self.waiters.len - self.covered

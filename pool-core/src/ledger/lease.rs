@@ -219,7 +219,7 @@ impl Ledger {
         slot.leased_since = now;
         slot.leased_at = Some(location);
         let group = slot.group;
-        if self.groups[group as usize].rules.min_idle > 0 {
+        if self.groups[group as usize].keeps_stock() {
             self.retire_on_last_use(index);
             self.refresh_leanness(group);
         }
@@ -450,11 +450,14 @@ impl Ledger {
         let record = &self.groups[group as usize];
         if record.resting() > record.rules.max_idle {
             let oldest = self.oldest_idle_of(group);
-            self.destroy(oldest, Reason::IdleLimit);
-        } else if self.resting() > self.rules.max_idle {
+            return self.destroy(oldest, Reason::IdleLimit);
+        }
+        let keeps_stock = record.keeps_stock();
+        if self.resting() > self.rules.max_idle {
             let oldest = self.oldest_idle();
             self.destroy(oldest, Reason::IdleLimit);
-        } else if record.rules.min_idle > 0 {
+        }
+        if keeps_stock {
             self.refresh_leanness(group);
         }
     }

@@ -5,6 +5,7 @@
 //! are tried.
 
 mod reference;
+mod scenes;
 mod walk;
 
 use std::collections::HashMap;

@@ -28,11 +28,12 @@ impl Ledger {
         }
     }
 
-    /// A slot of a group with a minimum idle was lent: if that is its last use, it retires.
+    /// A slot was lent: if that is its last use, and something is kept idle, it retires.
     pub(super) fn retire_on_last_use(&mut self, index: u32) {
         let slot = &self.slots[index as usize];
         let rules = &self.groups[slot.group as usize].rules;
-        if slot.uses >= rules.max_uses && rules.replace_ahead.is_some() && !slot.retiring {
+        let last = slot.uses >= rules.max_uses && rules.min_idle > 0;
+        if last && rules.replace_ahead.is_some() && !slot.retiring {
             self.retire(index);
         }
     }

@@ -118,3 +118,14 @@ impl Rules {
 fn number(limit: usize) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX).min(SLOTS - 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_limit_is_above_what_ids_can_name() {
+        let limits = [0, 7, SLOTS as usize - 1, SLOTS as usize, crate::config::UNLIMITED].map(number);
+        assert_eq!(limits, [0, 7, SLOTS - 1, SLOTS - 1, SLOTS - 1]);
+    }
+}

@@ -169,3 +169,112 @@ impl Group {
         self.target.saturating_sub(self.awake()).min(may_be_idle)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::Location;
+
+    use super::super::{Acquired, Rules, Verdict};
+    use super::*;
+    use crate::config::{Fairness, PoolConfig};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn adaptive() -> Adaptive {
+        Adaptive { share: 0.9, max_window: SECOND * 3_000, ..Adaptive::default() }
+    }
+
+    /// After how many seconds the current part is over.
+    fn part(sizer: &mut Sizer) -> u32 {
+        let (sizing, began) = (Sizing::new(&adaptive()), sizer.part_began);
+        (0..).find(|seconds| sizer.turns(&sizing, began.plus(SECOND * *seconds))).unwrap()
+    }
+
+    #[test]
+    fn it_is_looked_back_on_four_gaps_a_minute_at_least_and_no_more_than_the_maximum() {
+        let mut sizer = Sizer::default();
+        assert_eq!((part(&mut sizer), part(&mut sizer)), (20, 20), "parts of a minute");
+        (0..100).for_each(|_| sizer.gaps.note(Some(SECOND * 60)));
+        // Counted as up to a quarter of an octave longer: 65.536 seconds.
+        assert_eq!(part(&mut sizer), 88, "parts of four gaps");
+        (0..10).for_each(|_| sizer.gaps.note(None));
+        assert_eq!(part(&mut sizer), 1_000, "parts of the maximum");
+    }
+
+    fn sized(fairness: Fairness) -> (Ledger, u32) {
+        let config = PoolConfig { adaptive: Some(adaptive()), fairness, ..PoolConfig::default() };
+        let mut ledger = Ledger::new(Rules::new(&config, false));
+        let group = ledger.add_group(1, ledger.rules().key);
+        (ledger, group)
+    }
+
+    fn at(seconds: u32) -> Time {
+        Time::ZERO.plus(SECOND * seconds)
+    }
+
+    fn come(ledger: &mut Ledger, group: u32, seconds: u32) -> Acquired {
+        ledger.acquire(group, None, Time::NEVER, at(seconds), Location::caller())
+    }
+
+    fn wait(ledger: &mut Ledger, group: u32, seconds: u32) -> u32 {
+        match come(ledger, group, seconds) {
+            Acquired::Queued(waiter) => waiter,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A first caller came, got a new resource at once, and gave it back. Of what it needed nothing had
+    /// been there: that is one gap that is longer than all others.
+    fn used_once(fairness: Fairness) -> (Ledger, u32, u32) {
+        let (mut ledger, group) = sized(fairness);
+        let waiter = wait(&mut ledger, group, 1);
+        let slot = ledger.out.orders.pop_front().expect("a creation").id.slot();
+        ledger.created(slot, Time::NEVER, at(1));
+        ledger.pick_up(waiter, at(1));
+        (ledger, group, slot)
+    }
+
+    /// The shorter one of two gaps.
+    fn shorter_gap(ledger: &Ledger) -> Option<Duration> {
+        ledger.sizer.gaps.quantile(WHOLE / 2)
+    }
+
+    #[test]
+    fn a_gap_is_for_how_long_a_resource_was_idle_or_would_have_been_had_it_not_been_ended() {
+        for ended in [false, true] {
+            let (mut ledger, group, slot) = used_once(Fairness::Fifo);
+            ledger.give_back(slot, Verdict::Ready, at(1));
+            if ended {
+                ledger.shed(&ledger.idle_ids(), at(31));
+            }
+            assert_eq!(matches!(come(&mut ledger, group, 61), Acquired::Ready(_)), !ended);
+            assert!(shorter_gap(&ledger).is_some_and(|gap| gap >= SECOND * 60), "ended: {ended}");
+        }
+    }
+
+    #[test]
+    fn what_was_ended_in_use_was_not_missed() {
+        let (mut ledger, group, slot) = used_once(Fairness::Fifo);
+        ledger.give_back(slot, Verdict::Destroy(Reason::Discarded), at(1));
+        wait(&mut ledger, group, 61);
+        assert_eq!(shorter_gap(&ledger), None);
+    }
+
+    #[test]
+    fn what_was_promised_to_somebody_else_was_not_idle() {
+        let (mut ledger, group, slot) = used_once(Fairness::Throughput);
+        ledger.out.orders.clear();
+        wait(&mut ledger, group, 1);
+        ledger.give_back(slot, Verdict::Ready, at(1));
+        assert!(matches!(come(&mut ledger, group, 61), Acquired::Ready(_)));
+        assert_eq!(ledger.sizer.gaps.quantile(1), None);
+    }
+
+    #[test]
+    fn a_caller_needs_one_more_than_those_that_are_in_use_and_that_wait() {
+        let (mut ledger, group) = sized(Fairness::Fifo);
+        (0..3).for_each(|_| _ = wait(&mut ledger, group, 1));
+        let demand = ledger.groups[group as usize].demand.as_ref().expect("callers came");
+        assert_eq!(demand.levels(), [0, 1, 1, 1], "what is being made is for those who wait");
+    }
+}

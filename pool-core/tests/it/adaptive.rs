@@ -61,7 +61,8 @@ async fn what_was_needed_once_goes_and_what_is_needed_stays() {
     bursts(&pool, 1, 2, secs(1200)).await;
     drop(take(&pool, 1, 10).await);
     settle().await;
-    assert_eq!(counts(&pool).idle, 10);
+    tokio::time::sleep(secs(3)).await;
+    assert_eq!(counts(&pool).idle, 10, "not idle for long enough");
     bursts(&pool, 1, 2, secs(1200)).await;
     assert_eq!(counts(&pool).idle, 2);
     assert_eq!(destroyed_for(&pool, Reason::IdleLimit), 8);
@@ -90,6 +91,7 @@ async fn the_minimum_idle_is_the_floor_and_the_idle_limit_the_ceiling() {
     assert_eq!(pool.snapshot().counters.created, created, "what may not be idle is not made");
     tokio::time::sleep(Adaptive::default().max_window + secs(10)).await;
     assert_eq!(counts(&pool).idle, 1, "nobody comes, and one is kept");
+    assert_eq!(pool.snapshot().counters.created, created, "it was not ended and made again");
     end(pool, &fake).await;
 }
 

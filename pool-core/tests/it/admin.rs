@@ -118,6 +118,27 @@ async fn a_smaller_limit_per_key_costs_each_key_its_least_recently_used() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_smaller_limit_of_any_kind_ends_leased_resources_at_their_return_until_it_is_met() {
+    let smaller: [fn(&mut poolyard_core::PoolConfig); 3] = [
+        |config| config.max_total = 2,
+        |config| config.max_per_key = Some(2),
+        |config| (config.max_total, config.max_cost) = (4, 2),
+    ];
+    for smaller in smaller {
+        let fake = FakeManager::new();
+        let pool = pool_of(4, &fake).build().unwrap();
+        let leases = take(&pool, 1, 4).await;
+        pool.resize(smaller).unwrap();
+        for lease in leases {
+            drop(lease);
+            settle().await;
+        }
+        assert_eq!((counts(&pool).idle, fake.reasons()), (2, vec![Reason::Shrunk; 2]));
+        end(pool, &fake).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_resize_that_contradicts_itself_changes_nothing() {
     let fake = FakeManager::new();
     let pool = pool_of(3, &fake).build().unwrap();

@@ -93,6 +93,19 @@ async fn a_caller_is_told_what_it_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_is_told_what_another_key_kept_it_waiting_for() {
+    let fake = FakeManager::new();
+    let pool = pool_of(1, &fake).wait_timeout(secs(1)).build().unwrap();
+    let lease = pool.acquire(&2).await.unwrap();
+    assert_eq!(phase(&pool).await, Phase::Capacity);
+    fake.destroy_script([Step::ok().after(secs(5))]);
+    drop(lease);
+    settle().await;
+    assert_eq!(phase(&pool).await, Phase::Destroy);
+    end(pool, &fake).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_times_out_is_told_the_last_error_of_its_key() {
     let fake = FakeManager::new().always(Method::Create, Step::err("no route").after(ms(700)));
     fake.on_retry(|_, _| Some(ms(100)));

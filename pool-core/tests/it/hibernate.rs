@@ -33,6 +33,20 @@ async fn a_long_idle_resource_is_put_to_sleep_and_woken_by_who_wants_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_resource_is_put_to_sleep_so_long_after_its_last_use() {
+    let fake = FakeManager::new();
+    let pool = sleepy(2, &fake).build().unwrap();
+    for _ in 0..2 {
+        drop(pool.acquire(&1).await.unwrap());
+        tokio::time::sleep(secs(5)).await;
+    }
+    assert_eq!(counts(&pool).idle, 1);
+    tokio::time::sleep(secs(6)).await;
+    assert_eq!(counts(&pool).hibernated, 1);
+    end(pool, &fake).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_about_to_be_put_to_sleep_and_is_wanted_stays_awake() {
     let (fake, gate) = (FakeManager::new(), Gate::new());
     let pool = sleepy(2, &fake).max_recycling(1).recycle_timeout(secs(100)).build().unwrap();
@@ -47,6 +61,7 @@ async fn who_is_about_to_be_put_to_sleep_and_is_wanted_stays_awake() {
     gate.open();
     let lease = got(wanted).await;
     assert_eq!((lease.serial(), fake.count(Method::Hibernate), fake.count(Method::Wake)), (1, 0, 0));
+    assert_eq!(fake.count(Method::HealthCheck), 0, "it is not old enough for one");
     drop(lease);
     end(pool, &fake).await;
 }

@@ -46,6 +46,15 @@ async fn minimum_idle_yields_to_the_limits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn warming_makes_no_more_than_may_be_idle() {
+    let fake = FakeManager::new().always(Method::Create, Step::ok().after(secs(1)));
+    let pool = pool_of(9, &fake).max_idle_per_key(3).build().unwrap();
+    assert_eq!((pool.warm(&1, 1).await.inserted, pool.warm(&1, 9).await.inserted), (1, 2));
+    assert_eq!(pool.snapshot().counters.created, 3);
+    end(pool, &fake).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn minimum_idle_is_refilled_with_a_back_off_after_failures() {
     let fake = FakeManager::new();
     let pool = pool_of(5, &fake).min_idle_per_key(1).max_creating_per_key(1).build().unwrap();
