@@ -16,12 +16,14 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socket
 use poolyard_guest::frame;
 use poolyard_guest::spawn::{Guest, Image, spawn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::io::Interest;
 
 use crate::cgroup::Slots;
 use crate::channel;
 use crate::error::{Error, ErrorKind, Stage};
 use crate::landlock;
 use crate::protocol::Kind;
+use crate::reactor::register;
 
 static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/helper"));
 const BUILD_ID: &str = env!("POOLYARD_GUEST_HELPER_ID");
@@ -77,10 +79,24 @@ impl Launcher {
         Ok(Arc::new(launcher))
     }
 
-    /// Asks for a keeper. Everything that happens is said on the other end of `keeper`.
-    pub(crate) fn create(&self, frame: &[u8], keeper: &OwnedFd) -> Result<(), Error> {
-        channel::send(self.socket.as_raw_fd(), frame, &[keeper.as_fd()])
-            .map_err(|_| Error::gone("the launcher is gone; make a new LinuxNs"))
+    /// Asks for a keeper, once there is room for one more request. Everything that happens is said on the
+    /// other end of `keeper`.
+    pub(crate) async fn create(&self, frame: &[u8], keeper: &OwnedFd) -> Result<(), Error> {
+        loop {
+            match channel::send(self.socket.as_raw_fd(), frame, &[keeper.as_fd()]) {
+                Ok(()) => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.room().await?,
+                Err(e) if is_gone(&e) => return Err(Error::gone("the launcher is gone; make a new LinuxNs")),
+                Err(e) => return Err(Error::system(Stage::CloneKeeper, e)),
+            }
+        }
+    }
+
+    /// Waits until the launcher has read some of what was asked of it.
+    async fn room(&self) -> Result<(), Error> {
+        let failed = |e| Error::system(Stage::CloneKeeper, e);
+        let socket = register(self.socket.as_fd(), Interest::WRITABLE).map_err(failed)?;
+        socket.writable().await.map(drop).map_err(failed)
     }
 
     /// The version of Landlock that the kernel has, or why it has none and what to do.
@@ -92,6 +108,10 @@ impl Launcher {
     pub(crate) fn pid(&self) -> i32 {
         self.pid
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// Starts the process and reports its id and pidfd, or why not.
