@@ -216,7 +216,8 @@ fn mount_root(plan: &Plan<'_>) -> Result<()> {
 
 fn bind_read_only(from: &CStr, to: &CStr) -> sys::Result<()> {
     sys::mount(from, to, c"", BIND, c"")?;
-    sys::add_mount_attributes(sys::AT_FDCWD, to, READ_ONLY)
+    // The access-time mode of a host's mount is locked in a user namespace, and matters nowhere that is read-only.
+    sys::add_mount_attributes(sys::AT_FDCWD, to, READ_ONLY & !sys::MOUNT_ATTR_NOATIME)
 }
 
 fn mount_overlay(target: &CStr, layers: &Text<64>) -> sys::Result<()> {
@@ -255,7 +256,7 @@ fn mount_dev(private: i32) -> sys::Result<()> {
         sys::close(sys::openat(tree, name, CREATE_WRITE_CLOEXEC, 0o644)?);
         let target = Text::<32>::of(&[b"root/dev/", name.to_bytes()])?;
         sys::mount(source, target.as_cstr(), c"", BIND, c"")?;
-        // The access-time mode of a host's mount is locked in a user namespace.
+        // As in `bind_read_only`.
         let attributes = DEVICES & !sys::MOUNT_ATTR_NOATIME;
         sys::add_mount_attributes(sys::AT_FDCWD, target.as_cstr(), attributes)?;
     }
