@@ -17,6 +17,12 @@ pub fn read(area: i32, path: &CStr) -> Result<i32> {
 }
 
 pub fn write(area: i32, path: &CStr, mode: u32) -> Result<i32> {
+    let file = create(area, path, mode)?;
+    // One that was there has its old mode. Not left to the host, which may be nobody to its owner.
+    sys::fchmod(file, mode).inspect_err(|_| sys::close(file)).map(|()| file)
+}
+
+fn create(area: i32, path: &CStr, mode: u32) -> Result<i32> {
     let open = || sys::open_beneath(area, path, WRITE_CREATE_TRUNCATE, mode);
     match open() {
         Err(Errno::NOENT) => make_parents(area, path)?,

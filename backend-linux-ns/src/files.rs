@@ -60,17 +60,7 @@ pub(crate) async fn copy_in(lease: &Lease, file: &FileIn) -> Result<(), ExecErro
     };
     let mut target =
         open(lease, place::WRITE, file.mode, &file.path).await.map_err(|e| failed(with_cause(e).into()))?;
-    target.write_all(&file.bytes).map_err(|e| failed(e.into()))?;
-    set_mode(&target, file.mode).map_err(|e| failed(e.into()))
-}
-
-/// One that was there keeps its old mode otherwise, and a new one is under the init's mask.
-fn set_mode(file: &File, mode: u32) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    if file.metadata()?.permissions().mode() & 0o777 == mode {
-        return Ok(());
-    }
-    file.set_permissions(std::fs::Permissions::from_mode(mode))
+    target.write_all(&file.bytes).map_err(|e| failed(e.into()))
 }
 
 /// The message of the cause is what a person needs here.

@@ -45,11 +45,11 @@ pub struct Sandbox {
 impl Sandbox {
     /// Makes a sandbox and arms its first lease.
     pub(crate) async fn create(shared: Arc<Shared>, spec: SandboxSpec) -> Result<Self, Error> {
+        let frame = plan::encode(spec.inner(), &shared.mode.ids()?, shared.launcher.landlock())?;
         let slot = shared.slot(spec.inner())?;
         let making = Making { shared: &shared, slot };
-        let frame = plan::encode(spec.inner(), &shared.mode.ids()?, shared.launcher.landlock())?;
         let (keeper, theirs) = Channel::pair().map_err(|e| Error::system(Stage::CloneKeeper, e))?;
-        shared.launcher.create(&frame, &theirs)?;
+        shared.launcher.create(&frame, &theirs).await?;
         drop(theirs);
         let created = expect(&keeper, Kind::Created).await.map_err(|e| name_part(e, spec.inner()))?;
         let pid = created.body().u32().map_err(|_| Error::gone("the launcher answered nonsense"))?;
@@ -189,8 +189,8 @@ impl Sandbox {
         crate::files::open(&self.lease, open::READ, 0, path.as_ref()).await
     }
 
-    /// Creates or truncates a file of the sandbox for writing, with missing parent directories. It belongs
-    /// to the commands. As with [`open_file`](Self::open_file), no link is followed.
+    /// Creates or truncates a file of the sandbox for writing, with missing parent directories. It has the
+    /// given mode, also if it was there, and belongs to the commands. As with [`open_file`](Self::open_file), no link is followed.
     ///
     /// # Errors
     ///

@@ -39,7 +39,7 @@ pub mod nr {
     pub const PRCTL: usize = 157; pub const MOUNT: usize = 165; pub const UMOUNT2: usize = 166;
     pub const SETHOSTNAME: usize = 170; pub const SCHED_SETAFFINITY: usize = 203; pub const EXIT_GROUP: usize = 231;
     pub const OPENAT: usize = 257; pub const MKDIRAT: usize = 258; pub const MKNODAT: usize = 259;
-    pub const FCHOWNAT: usize = 260; pub const SYMLINKAT: usize = 266; pub const FCHMODAT: usize = 268;
+    pub const FCHOWNAT: usize = 260; pub const SYMLINKAT: usize = 266; pub const FCHMODAT: usize = 268; pub const FCHMOD: usize = 91;
     pub const PPOLL: usize = 271; pub const UNSHARE: usize = 272; pub const SIGNALFD4: usize = 289;
     pub const DUP3: usize = 292; pub const PIPE2: usize = 293; pub const PRLIMIT64: usize = 302; pub const SECCOMP: usize = 317;
     pub const CLONE: usize = 56; pub const SCHED_GETAFFINITY: usize = 204; pub const UNLINKAT: usize = 263;
@@ -61,7 +61,7 @@ pub mod nr {
     pub const PRCTL: usize = 167; pub const MOUNT: usize = 40; pub const UMOUNT2: usize = 39;
     pub const SETHOSTNAME: usize = 161; pub const SCHED_SETAFFINITY: usize = 122; pub const EXIT_GROUP: usize = 94;
     pub const OPENAT: usize = 56; pub const MKDIRAT: usize = 34; pub const MKNODAT: usize = 33;
-    pub const FCHOWNAT: usize = 54; pub const SYMLINKAT: usize = 36; pub const FCHMODAT: usize = 53;
+    pub const FCHOWNAT: usize = 54; pub const SYMLINKAT: usize = 36; pub const FCHMODAT: usize = 53; pub const FCHMOD: usize = 52;
     pub const PPOLL: usize = 73; pub const UNSHARE: usize = 97; pub const SIGNALFD4: usize = 74;
     pub const DUP3: usize = 24; pub const PIPE2: usize = 59; pub const PRLIMIT64: usize = 261; pub const SECCOMP: usize = 277;
     pub const CLONE: usize = 220; pub const SCHED_GETAFFINITY: usize = 123; pub const UNLINKAT: usize = 35;
@@ -194,6 +194,10 @@ pub fn mode_of(path: &CStr) -> Result<u32> {
         call(nr::STATX, [AT_FDCWD as usize, path.as_ptr() as usize, 0, 3, about.as_mut_ptr() as usize, 0])
     }?;
     Ok(u32::from(u16::from_ne_bytes([about[MODE_AT], about[MODE_AT + 1]])))
+}
+
+pub fn fchmod(fd: i32, mode: u32) -> Result<()> {
+    plain!(nr::FCHMOD, fd, mode).map(drop)
 }
 
 pub fn fchmodat(dir: i32, path: &CStr, mode: u32) -> Result<()> {
