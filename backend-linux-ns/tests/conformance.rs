@@ -3,6 +3,8 @@
 #![allow(missing_docs)]
 #![cfg(target_os = "linux")]
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use poolyard_exec::{Command, Exec, Network};
@@ -11,34 +13,37 @@ use poolyard_testkit::availability::Availability;
 use poolyard_testkit::census::Scope;
 use poolyard_testkit::{Harness, conformance};
 
-/// Keepers are children of the launcher, so a world is told apart by the host name of its sandboxes.
 struct World {
+    /// The host name of its sandboxes.
     name: String,
+    seen: Mutex<Seen>,
+}
+
+/// Processes of a world.
+#[derive(Default)]
+struct Seen {
+    launchers: Vec<i32>,
+    /// All that there ever were, so that one is still seen when its launcher is gone.
+    keepers: BTreeSet<i32>,
 }
 
 impl World {
-    /// Keepers of this world: each has its host name.
+    /// Keepers of this world, which are children of its launchers.
     fn keepers(&self) -> usize {
-        let mut count = 0;
-        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let dir = entry.path();
-            let comm = std::fs::read_to_string(dir.join("comm")).unwrap_or_default();
-            if comm.trim_end() == "poolyard-keep" && host_name(&dir) == Some(self.name.clone()) {
-                count += 1;
-            }
-        }
-        count
+        let mut seen = self.seen.lock().unwrap();
+        let children: Vec<_> = seen.launchers.iter().flat_map(|&launcher| children(launcher)).collect();
+        seen.keepers.extend(children);
+        seen.keepers.iter().filter(|&&pid| is_keeper(pid)).count()
     }
 }
 
-/// What the processes of a uts namespace are called, asked by one that enters it.
-fn host_name(proc: &std::path::Path) -> Option<String> {
-    let output = std::process::Command::new("nsenter")
-        .arg(format!("--uts={}", proc.join("ns/uts").display()))
-        .arg("hostname")
-        .output()
-        .ok()?;
-    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+fn children(pid: i32) -> Vec<i32> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().map(|pid| pid.parse().expect("a number")).collect()
+}
+
+fn is_keeper(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "poolyard-keep")
 }
 
 fn signal(pid: i32, signal: &str) {
@@ -76,11 +81,13 @@ impl Harness for World {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let count = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { name: format!("world-{}-{count}", std::process::id()) }
+        Self { name: format!("world-{}-{count}", std::process::id()), seen: Mutex::default() }
     }
 
     fn manager(&self) -> LinuxNs {
-        LinuxNs::new().expect("it was there a moment ago")
+        let ns = LinuxNs::new().expect("it was there a moment ago");
+        self.seen.lock().unwrap().launchers.push(ns.launcher_pid());
+        ns
     }
 
     fn keys(&self) -> Vec<SandboxSpec> {

@@ -12,8 +12,8 @@ use poolyard_linux_ns::{LinuxNs, Sandbox, SandboxSpec};
 
 use crate::protocol::Kind;
 use crate::support::{
-    backend, cgroups_of, context, descendants, eventually, is_running, own_cgroups, printed, runtime,
-    sandbox, signal, try_signal,
+    backend, cgroups_of, context, descendants, eventually, is_asleep, is_running, own_cgroups, printed,
+    runtime, sandbox, signal, try_signal,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,10 +72,13 @@ fn children(pid: i32) -> Vec<i32> {
 
 /// Whether a process waits for a message or a signal: it has said what it had to say.
 fn is_waiting(pid: i32) -> bool {
-    let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-    let number = call.split(' ').next().unwrap_or_default();
     // Gone is as good.
-    !is_running(pid) || [libc_recvmsg(), libc_ppoll()].contains(&number)
+    !is_running(pid)
+        || match std::fs::read_to_string(format!("/proc/{pid}/syscall")) {
+            Ok(call) => [libc_recvmsg(), libc_ppoll()].contains(&call.split(' ').next().unwrap_or_default()),
+            // Only root may look into a sandbox's own processes.
+            Err(_) => is_asleep(pid),
+        }
 }
 
 #[cfg(target_arch = "x86_64")]

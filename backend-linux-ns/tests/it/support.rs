@@ -90,9 +90,17 @@ pub(crate) fn try_signal(pid: i32, signal: &str) -> bool {
 }
 
 pub(crate) fn is_running(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // A zombie has ended.
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    !matches!(state(pid), None | Some('Z'))
+}
+
+pub(crate) fn is_asleep(pid: i32) -> bool {
+    state(pid) == Some('S')
+}
+
+fn state(pid: i32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 /// The children of a process, in all their generations.
