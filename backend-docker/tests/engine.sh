@@ -91,8 +91,10 @@ lock_type = "file"
 default_ulimits = ["nofile=16384:16384", "nproc=16384:16384"]
 END
   printf '[[registry]]\nlocation = "127.0.0.1"\ninsecure = true\n' >"$dir/registries.conf"
-  # It mounts and unmounts its storage at every command: not where a test takes a census.
-  CONTAINERS_CONF=$dir/containers.conf CONTAINERS_REGISTRIES_CONF=$dir/registries.conf \
+  # It mounts and unmounts its storage at every command: not where a test takes a census. And it leaves
+  # every image that it was given in the directory for temporary files.
+  mkdir -p "$dir/temporary"
+  TMPDIR=$dir/temporary CONTAINERS_CONF=$dir/containers.conf CONTAINERS_REGISTRIES_CONF=$dir/registries.conf \
     setsid "${enter[@]}" unshare -m --propagation private podman --root "$dir/data" --runroot "$dir/run" \
     --tmpdir "$dir/tmp" --network-config-dir "$dir/networks" --log-level warn \
     system service -t 0 "unix://$socket" >>"$dir/podman.log" 2>&1 </dev/null &

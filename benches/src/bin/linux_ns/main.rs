@@ -21,7 +21,7 @@ use measure::interleave;
 use poolyard_benches::{conditions, report};
 use programs::{PROGRAMS, Programs};
 
-const PROFILE: &str = "one processor, real-time priority (chrt -f 20); ours with all namespaces, both filters, \
+const PROFILE: &str = "one processor, real-time priority (chrt -r 20); ours with all namespaces, both filters, \
     limits of memory, processes, cpu and wall time, output captured; from acquire to verdict; a recycle lies between \
     two runs and is measured by itself; peers as one command per run, output to nowhere, without limits";
 
@@ -54,6 +54,6 @@ fn pin() -> io::Result<()> {
     }
     let last = std::thread::available_parallelism()?.get() - 1;
     let mut command = Command::new("chrt");
-    command.args(["-f", "20", "taskset", "-c", &last.to_string()]);
+    command.args(["-r", "20", "taskset", "-c", &last.to_string()]);
     Err(command.arg(std::env::current_exe()?).env(PINNED, "1").exec())
 }
