@@ -45,7 +45,8 @@ impl World for School {
     }
 
     async fn use_it(&self, pages: &mut Vec<u32>, way: u32) {
-        pages.push(way);
+        let written = 1 + way as usize % 3;
+        pages.extend(std::iter::repeat_n(way, written));
     }
 
     async fn expect(&self, _: &&'static str, pages: &mut Vec<u32>) -> Result<(), String> {
@@ -54,12 +55,15 @@ impl World for School {
 }
 
 /// Enough for the bug, in seconds of real time; `check` panics where `search` returns.
-const EFFORT: Effort = Effort { cases: 100, ops: 40, seed: None, real_time: true };
+const EFFORT: Effort = Effort { cases: 60, ops: 40, seed: None, real_time: true };
+
+/// Walks at random find the bug nearly always; these do always.
+const FOUND: Effort = Effort { seed: Some(11_783_056_105_824_700_844), ..EFFORT };
 
 fn main() -> Result<(), Box<dyn Error>> {
     let summary = model::search(&School(Notebooks { tears_out: usize::MAX }), &EFFORT)?;
     println!("all pages are torn out: {} users found what they may expect", summary.served);
-    match model::search(&School(Notebooks { tears_out: 1 }), &EFFORT) {
+    match model::search(&School(Notebooks { tears_out: 1 }), &FOUND) {
         Ok(_) => Err("one page is torn out, and nobody noticed".into()),
         Err(failure) => {
             println!("one page is torn out: {failure}");
@@ -80,11 +84,11 @@ mod tests {
 
     #[test]
     fn a_page_that_is_left_is_found_and_told_in_the_shortest_way() {
-        let failure = model::search(&School(Notebooks { tears_out: 1 }), &EFFORT).expect_err("it is found");
+        let failure = model::search(&School(Notebooks { tears_out: 1 }), &FOUND).expect_err("it is found");
         assert_eq!(failure.broken.invariant, Invariant::Expected);
         // Somebody takes one, writes two pages, gives it back; somebody takes it again.
         let ops = &failure.plan.ops;
-        assert_eq!(ops.iter().filter(|op| matches!(op, Op::Use(..))).count(), 2, "{failure}");
-        assert!((5..=7).contains(&ops.len()), "{failure}");
+        assert_eq!(ops.iter().filter(|op| matches!(op, Op::Use(..))).count(), 1, "{failure}");
+        assert!((4..=6).contains(&ops.len()), "{failure}");
     }
 }
