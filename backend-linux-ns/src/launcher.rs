@@ -95,7 +95,9 @@ impl Launcher {
     /// Waits until the launcher has read some of what was asked of it.
     async fn room(&self) -> Result<(), Error> {
         let failed = |e| Error::system(Stage::CloneKeeper, e);
-        let socket = register(self.socket.as_fd(), Interest::WRITABLE).map_err(failed)?;
+        // A descriptor of its own for each that waits: epoll takes every one only once.
+        let socket =
+            self.socket.try_clone().and_then(|fd| register(fd, Interest::WRITABLE)).map_err(failed)?;
         socket.writable().await.map(drop).map_err(failed)
     }
 

@@ -190,7 +190,8 @@ impl Sandbox {
     }
 
     /// Creates or truncates a file of the sandbox for writing, with missing parent directories. It has the
-    /// given mode, also if it was there, and belongs to the commands. As with [`open_file`](Self::open_file), no link is followed.
+    /// given mode, also if it was there, and belongs to the commands. As with [`open_file`](Self::open_file),
+    /// no link is followed.
     ///
     /// # Errors
     ///

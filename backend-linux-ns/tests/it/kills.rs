@@ -1,14 +1,16 @@
 //! Parties that are killed or stopped, at every step.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use poolyard_core::{Manager, Reason};
 use poolyard_exec::{Command, ErrorKind, Exec, Limit, Limits, Verdict};
 use poolyard_linux_ns::{LinuxNs, Sandbox, SandboxSpec};
+use tokio::task::JoinSet;
 
 use crate::support::{
-    backend, cgroups_of, context, descendants, eventually, is_running, printed, sandbox, signal,
+    backend, cgroups_of, chain, context, descendants, eventually, is_running, printed, sandbox, signal,
 };
 
 /// Keeper, init and runner of an armed sandbox.
@@ -93,6 +95,24 @@ async fn creations_that_are_dropped_at_any_moment_do_not_end_the_launcher() {
         }
     }
     assert_eq!(printed(&sandbox(&ns).await, "echo alive").await, "alive");
+}
+
+#[tokio::test]
+async fn more_creations_than_the_launcher_can_be_asked_for_at_once_wait_for_it() {
+    let Some(ns) = backend("crowd of creations") else { return };
+    let ns = Arc::new(ns);
+    signal(ns.launcher_pid(), "-STOP");
+    let mut crowd = JoinSet::new();
+    for _ in 0..200 {
+        let ns = ns.clone();
+        crowd.spawn(async move { ns.sandbox(&SandboxSpec::default()).await.map(drop) });
+    }
+    // Each has asked, or waits until it can.
+    tokio::task::yield_now().await;
+    signal(ns.launcher_pid(), "-CONT");
+    for made in crowd.join_all().await {
+        made.unwrap_or_else(|error| panic!("{}", chain(&error)));
+    }
 }
 
 #[tokio::test]
