@@ -81,6 +81,33 @@ async fn churn(pool: &Pool<ProcessManager>, key: &WorkerKey, rounds: usize) {
     }
 }
 
+/// Waits until nobody here has anything left to do: descriptors are closed a moment after a burial, and the
+/// zygote of entries forks its spare worker in a quiet moment.
+async fn rest(spare: bool) {
+    let begun = Instant::now();
+    let sleeps = |stat: &String| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" S"));
+    loop {
+        let stats = stats();
+        let asleep = stats.iter().filter(|stat| sleeps(stat)).count();
+        // The one that is awake is who asks.
+        if asleep + 1 == stats.len() && (!spare || stats.iter().any(|stat| stat.contains("(poolyard-spare)")))
+        {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "no rest: {stats:#?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// What the kernel tells of each thread of this process, and of its descendants.
+fn stats() -> Vec<String> {
+    let threads = std::fs::read_dir("/proc/self/task").expect("a list").flatten();
+    let threads = threads.map(|thread| thread.path().join("stat"));
+    let below = family(std::process::id() as i32).into_iter().skip(1);
+    let below = below.map(|pid| format!("/proc/{pid}/stat").into());
+    threads.chain(below).filter_map(|path: std::path::PathBuf| std::fs::read_to_string(path).ok()).collect()
+}
+
 /// Looks until the census is as `before`, for descriptors are closed a moment after the burial.
 async fn settled(before: &Census, way: &str) {
     let begun = Instant::now();
@@ -104,8 +131,7 @@ async fn churn_leaves_descriptors_processes_threads_and_memory_as_they_were() {
     for (way, spec) in ways {
         let key = spec.stop_grace(Duration::ZERO).key();
         churn(&pool, &key, 50).await;
-        // The zygote forks its spare worker in a quiet moment.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        rest(way == "entry").await;
         let (before, memory) = (census(), pages());
         churn(&pool, &key, rounds).await;
         settled(&before, way).await;

@@ -25,11 +25,12 @@ struct Counted {
 }
 
 impl Counted {
-    /// Once everything that ends has ended.
+    /// Once everything that ends has ended, and who is left waits for orders: they close what they were
+    /// handed a moment after they have said that they are ready.
     async fn take(ns: &LinuxNs) -> Self {
-        eventually("rest", || descendants(ns.launcher_pid()).len() == 3).await;
-        let tree: Vec<i32> =
-            std::iter::once(ns.launcher_pid()).chain(descendants(ns.launcher_pid())).collect();
+        let tree = || std::iter::once(ns.launcher_pid()).chain(descendants(ns.launcher_pid()));
+        eventually("rest", || tree().count() == 4 && tree().all(sleeps)).await;
+        let tree: Vec<i32> = tree().collect();
         let all = || tree.iter().copied().chain([std::process::id() as i32]);
         Self {
             descriptors: all().map(|pid| entries(&format!("/proc/{pid}/fd"))).sum(),
@@ -42,6 +43,11 @@ impl Counted {
             resident: tree[..2].iter().map(|&pid| resident(pid)).collect(),
         }
     }
+}
+
+fn sleeps(pid: i32) -> bool {
+    let stat = text(&format!("/proc/{pid}/stat"));
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" S"))
 }
 
 fn text(path: &str) -> String {
@@ -102,15 +108,7 @@ async fn soak(count: usize) {
     let seen = before.resident.iter().all(Option::is_some);
     assert!(seen || pool.manager().mode() != Mode::Root, "{before:?}");
     runs(&pool, count).await;
-    let mut after = Counted::take(pool.manager()).await;
-    // The new runner closes what it was handed a moment after it has said that it is armed.
-    for _ in 0..1000 {
-        if after == before {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        after = Counted::take(pool.manager()).await;
-    }
+    let after = Counted::take(pool.manager()).await;
     assert_eq!(after, before, "after {count} runs");
     let grown = own().saturating_sub(host);
     println!("{count} runs: {before:?}; this process has grown by {grown} KiB");
