@@ -1,8 +1,23 @@
 //! Hosts of other kinds than a plain program of Rust.
 
+use poolyard_linux_ns::Mode;
 use poolyard_testkit::availability::{Availability, require};
 
 use crate::support::{backend, printed, runtime, sandbox};
+
+#[tokio::test]
+async fn who_is_not_root_gets_the_strongest_mode_that_works() {
+    let Some(ns) = backend("strongest mode") else { return };
+    if ns.mode() == Mode::Root {
+        return;
+    }
+    let missing = Mode::Subordinate.missing();
+    let ids = Availability::when(missing.is_none(), missing.unwrap_or_default());
+    let expected = if require("subordinate-ids", &ids) { Mode::Subordinate } else { Mode::SingleUid };
+    assert_eq!(ns.mode(), expected);
+    let map = printed(&sandbox(&ns).await, "cat /proc/self/uid_map").await;
+    assert_eq!(map.lines().count() > 1, expected == Mode::Subordinate, "{map}");
+}
 
 #[test]
 fn a_host_whose_program_was_deleted_makes_sandboxes() {
