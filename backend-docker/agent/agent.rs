@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use crate::connection::{Closed, Connection};
 use crate::counters::Counters;
 use crate::files::{self, Outgoing};
-use crate::process::{Plan, Process, Record};
+use crate::process::{Order, Process, Record};
+use crate::runner::{Origin, Runner};
 use crate::survey;
 use crate::terminal;
 use crate::sys::{self, EINVAL, EPOLLIN, EPOLLOUT, Epoll, Errno, Fd, SIGCHLD, SIGKILL, SIGTERM, bit};
@@ -28,6 +29,9 @@ const fn token(kind: u64, id: u32) -> u64 {
 /// The kernel lets no pipe grow beyond this without privileges.
 const MAX_PIPE: usize = 1 << 20;
 
+/// So long after the last request the agent has time for itself.
+const QUIET_MS: i32 = 1;
+
 /// A wait for a port or a path.
 struct Probe {
     port: u16,
@@ -38,7 +42,7 @@ struct Probe {
 }
 
 pub struct Agent {
-    environment: Vec<Vec<u8>>,
+    origin: Origin,
     epoll: Epoll,
     connection: Connection,
     signals: Fd,
@@ -47,6 +51,10 @@ pub struct Agent {
     incoming: BTreeMap<u32, Fd>,
     outgoing: BTreeMap<u32, Outgoing>,
     probes: BTreeMap<u32, Probe>,
+    /// The next program's runner.
+    spare: Option<Runner>,
+    /// What was read last, and has been sent.
+    piece: Vec<u8>,
     /// A runner was killed from inside: its orphans are ours and must go.
     strays: bool,
     /// The service ended, or the library says so: our own exit code.
@@ -61,7 +69,7 @@ impl Agent {
         epoll.add(signals.0, EPOLLIN, SIGNAL)?;
         connection.send(wire::HELLO, 0, 0, &wire::VERSION.to_le_bytes());
         Ok(Agent {
-            environment,
+            origin: Origin::new(environment),
             epoll,
             connection,
             signals,
@@ -70,6 +78,8 @@ impl Agent {
             incoming: BTreeMap::new(),
             outgoing: BTreeMap::new(),
             probes: BTreeMap::new(),
+            spare: None,
+            piece: Vec::new(),
             strays: false,
             end: None,
         })
@@ -86,7 +96,7 @@ impl Agent {
                 return code;
             }
             let mut events = [sys::Event::default(); 32];
-            let n = self.epoll.wait(&mut events, self.next_timer_ms());
+            let n = self.wait(&mut events);
             for event in &events[..n] {
                 if self.handle(*event).is_err() {
                     return 0;
@@ -94,6 +104,18 @@ impl Agent {
             }
             self.timers();
         }
+    }
+
+    /// In a quiet moment, makes a runner for the next program if there is none.
+    fn wait(&mut self, events: &mut [sys::Event]) -> usize {
+        let timer_ms = self.next_timer_ms();
+        if self.spare.is_none() && self.processes.values().all(|process| process.service) && timer_ms != 0 {
+            match self.epoll.wait(events, QUIET_MS) {
+                0 => self.spare = Runner::spare(&self.origin).ok(),
+                n => return n,
+            }
+        }
+        self.epoll.wait(events, timer_ms)
     }
 
     fn handle(&mut self, event: sys::Event) -> Result<(), Closed> {
@@ -160,15 +182,12 @@ impl Agent {
     // Programs
 
     fn spawn(&mut self, id: u32, payload: &[u8]) {
-        let before = self.counters.read();
-        let started = Plan::read(payload, &self.environment).and_then(|plan| Process::start(&plan));
-        let mut process = match started {
+        let process = match self.start(payload) {
             Ok(process) => process,
             Err((stage, errno)) => {
                 return self.connection.send(wire::FAILED, stage, id, &errno.to_le_bytes());
             }
         };
-        process.before = before;
         let _ = self.epoll.add(process.status.0, EPOLLIN, token(STATUS, id));
         self.processes.insert(id, process);
         for stream in 0..2 {
@@ -177,6 +196,19 @@ impl Agent {
                 None => self.connection.send(wire::EOF, stream as u8 + 1, id, &[]),
             }
         }
+    }
+
+    fn start(&mut self, payload: &[u8]) -> Result<Process, (u8, Errno)> {
+        let order = Order::read(payload)?;
+        let before = self.counters.read();
+        let spare = self.spare.take().filter(|_| !order.has(wire::TERMINAL));
+        let Runner { pid, status, streams, .. } = match spare.filter(|spare| spare.tell(payload)) {
+            Some(told) => told,
+            None => Runner::told(&self.origin, &order)?,
+        };
+        // While the program is on its way, and before it can fill what the container may have of processes.
+        self.spare = Runner::spare(&self.origin).ok();
+        Ok(Process::of(&order, pid, status, streams, before))
     }
 
     fn watch_output(&mut self, id: u32, stream: usize) {
@@ -198,12 +230,12 @@ impl Agent {
     fn pump(&mut self, id: u32, stream: usize) {
         let Some(process) = self.processes.get_mut(&id) else { return };
         let Some(output) = &mut process.outputs[stream] else { return };
-        let mut buffer = [0u8; wire::CHUNK];
         let room = wire::CHUNK.min(output.credit as usize);
-        match sys::read(output.fd.0, &mut buffer[..room]) {
+        self.piece.clear();
+        match sys::append(&mut self.piece, output.fd.0, room) {
             Ok(n) if n > 0 => {
                 output.credit -= n as u32;
-                self.connection.send(wire::OUT, stream as u8 + 1, id, &buffer[..n]);
+                self.connection.send(wire::OUT, stream as u8 + 1, id, &self.piece);
                 self.watch_output(id, stream);
             }
             Err(sys::EAGAIN | sys::EINTR) => {}
@@ -309,7 +341,7 @@ impl Agent {
         if self.probes.remove(&id).is_some() {
             return self.done(id, Err(sys::ECANCELED));
         }
-        let Some(process) = self.processes.get(&id) else { return };
+        let Some(process) = self.processes.get_mut(&id) else { return };
         let alive = process.root > 0 && process.ended.is_none();
         match signal as i32 {
             SIGKILL => process.end_tree(),
@@ -327,14 +359,20 @@ impl Agent {
         Ok(())
     }
 
-    /// Reads what a runner has to say.
+    /// Reads all that a runner has to say: of a short program the start and the end at once.
     fn status(&mut self, id: u32) {
+        while let Some(process) = self.processes.get_mut(&id) {
+            match Record::read(process.status.0) {
+                Ok(record) => self.record(id, record),
+                Err(sys::EINTR) => {}
+                Err(sys::EAGAIN) => return,
+                Err(_) => self.record(id, None),
+            }
+        }
+    }
+
+    fn record(&mut self, id: u32, record: Option<Record>) {
         let Some(process) = self.processes.get_mut(&id) else { return };
-        let record = match Record::read(process.status.0) {
-            Ok(record) => record,
-            Err(sys::EAGAIN | sys::EINTR) => return,
-            Err(_) => None,
-        };
         match record {
             Some(r) if r.kind == Record::STARTED => {
                 process.root = r.status;
@@ -370,12 +408,12 @@ impl Agent {
         let Some(process) = self.processes.get_mut(&id) else { return };
         let Some(output) = process.outputs[stream].take() else { return };
         self.epoll.remove(output.fd.0);
-        let mut buffer = [0u8; wire::CHUNK];
         let mut left = MAX_PIPE;
         while left > 0 {
-            match sys::read(output.fd.0, &mut buffer) {
+            self.piece.clear();
+            match sys::append(&mut self.piece, output.fd.0, wire::CHUNK) {
                 Ok(n) if n > 0 => {
-                    self.connection.send(wire::OUT, stream as u8 + 1, id, &buffer[..n]);
+                    self.connection.send(wire::OUT, stream as u8 + 1, id, &self.piece);
                     left = left.saturating_sub(n); // A terminal gives little at a time.
                 }
                 Err(sys::EINTR) => {}
@@ -415,17 +453,25 @@ impl Agent {
             if pid == 0 {
                 break;
             }
+            if self.is_spare(pid) {
+                self.spare = None;
+            }
         }
         if self.strays {
             self.strays = self.kill_strays();
         }
     }
 
+    fn is_spare(&self, pid: i32) -> bool {
+        self.spare.as_ref().is_some_and(|spare| spare.pid == pid)
+    }
+
     /// Kills our children that are no runners. Theirs become ours, and their end calls us again.
     fn kill_strays(&self) -> bool {
         let mut found = false;
         let _ = survey::each_process(&mut |pid, parent, _, _| {
-            if parent == 1 && !self.processes.values().any(|p| p.runner == pid) {
+            let runs = self.is_spare(pid) || self.processes.values().any(|p| p.runner == pid);
+            if parent == 1 && !runs {
                 found = true;
                 let _ = sys::kill(pid, SIGKILL);
             }
@@ -437,6 +483,7 @@ impl Agent {
 
     fn reset(&mut self, payload: &[u8]) -> Result<(), Errno> {
         let order = wipe::Order::read(payload).ok_or(EINVAL)?;
+        self.spare = None;
         match self.processes.values().find(|p| p.service).map(|p| p.runner) {
             None => kill_all(),
             Some(service) => kill_all_but(service)?,
@@ -460,7 +507,8 @@ impl Agent {
     }
 
     fn survey(&mut self, id: u32) {
-        let result = survey::take().map(|text| {
+        let spare = self.spare.as_ref().map(|spare| spare.pid);
+        let result = survey::take(spare).map(|text| {
             for piece in text.chunks(wire::CHUNK) {
                 self.connection.send(wire::OUT, 1, id, piece);
             }
@@ -480,13 +528,13 @@ impl Agent {
     }
 
     fn pump_file(&mut self, id: u32) {
-        let mut buffer = [0u8; wire::CHUNK];
         while let Some(outgoing) = self.outgoing.get_mut(&id).filter(|o| o.credit > 0) {
             let room = wire::CHUNK.min(outgoing.credit as usize);
-            match sys::read(outgoing.file.0, &mut buffer[..room]) {
+            self.piece.clear();
+            match sys::append(&mut self.piece, outgoing.file.0, room) {
                 Ok(n) if n > 0 => {
                     outgoing.credit -= n as u32;
-                    self.connection.send(wire::OUT, 1, id, &buffer[..n]);
+                    self.connection.send(wire::OUT, 1, id, &self.piece);
                 }
                 Err(sys::EINTR) => {}
                 end => {
@@ -523,13 +571,13 @@ impl Agent {
     }
 
     fn next_timer_ms(&self) -> i32 {
-        let programs = self.processes.values().filter_map(|p| p.deadline_us);
+        let programs = self.processes.values().filter_map(Process::next_us);
         let Some(next) = programs.chain(self.probes.values().map(|p| p.next_us)).min() else { return -1 };
         next.saturating_sub(sys::now_us()).div_ceil(1000).min(60_000) as i32
     }
 
     fn timers(&mut self) {
-        if self.probes.is_empty() && self.processes.values().all(|p| p.deadline_us.is_none()) {
+        if self.probes.is_empty() && self.processes.values().all(|p| p.next_us().is_none()) {
             return;
         }
         let now = sys::now_us();
@@ -538,6 +586,9 @@ impl Agent {
                 process.deadline_us = None;
                 process.timed_out = process.ended.is_none();
                 process.end_tree();
+            }
+            if process.runner_deadline_us.is_some_and(|at| at <= now) {
+                process.end_runner();
             }
         }
         let due: Vec<u32> = self.probes.iter().filter(|(_, p)| p.next_us <= now).map(|(id, _)| *id).collect();

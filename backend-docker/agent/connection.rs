@@ -5,6 +5,9 @@ use alloc::vec::Vec;
 use crate::sys::{self, Epoll, Errno, Fd};
 use crate::wire::{self, HEADER, Header};
 
+/// Read at once.
+const PIECE: usize = 16 << 10;
+
 pub struct Connection {
     fd: Fd,
     input: Vec<u8>,
@@ -30,11 +33,10 @@ impl Connection {
 
     /// Reads what is there and gives back all complete frames.
     pub fn receive(&mut self) -> Result<Vec<(Header, Vec<u8>)>, Closed> {
-        let mut buffer = [0u8; 16 << 10];
         loop {
-            match sys::read(self.fd.0, &mut buffer) {
+            match sys::append(&mut self.input, self.fd.0, PIECE) {
                 Ok(0) => return Err(Closed),
-                Ok(n) => self.input.extend_from_slice(&buffer[..n]),
+                Ok(_) => {}
                 Err(sys::EINTR) => continue,
                 Err(sys::EAGAIN) => break,
                 Err(_) => return Err(Closed),

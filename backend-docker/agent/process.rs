@@ -1,14 +1,16 @@
-//! A program as the agent sees it: its plan before, its pipes and its end after the start.
+//! A program as the agent sees it: what was ordered, its pipes and its end.
 
 use alloc::vec::Vec;
 
-use crate::runner;
 use crate::sys::{self, CStr, EINVAL, Errno, Fd};
 use crate::terminal::{self, Size};
 use crate::user::{self, User};
 use crate::wire::{self, Reader};
 
-/// Everything a program needs, made before its process: afterwards nothing may fail on memory.
+/// So long a runner may take to end a tree.
+const PATIENCE_US: u64 = 1_000_000;
+
+/// Everything a program needs, made by its runner before its process: afterwards nothing may fail on memory.
 pub struct Plan {
     pub candidates: Vec<CStr>,
     pub argv: Vec<usize>,
@@ -18,23 +20,16 @@ pub struct Plan {
     pub capabilities: u64,
     pub limits: Vec<(usize, [u64; 2])>,
     pub leave_tree: bool,
-    pub service: bool,
-    pub pipe_stdin: bool,
-    /// A terminal at all three streams, of this size.
-    pub terminal: Option<Size>,
-    pub timeout_ms: u64,
     /// What `argv` and `envp` point into.
     _texts: Vec<CStr>,
 }
 
 impl Plan {
     /// An error names the stage that the library shall be told.
-    pub fn read(payload: &[u8], environment: &[Vec<u8>]) -> Result<Plan, (u8, Errno)> {
-        let mut reader = Reader(payload);
-        let parsed = Parsed::read(&mut reader).ok_or((wire::STAGE_EXEC, EINVAL))?;
-        let user = user::find(parsed.user).map_err(|e| (wire::STAGE_USER, e))?;
-        let environment = merge(&parsed, environment, &user);
-        let program = *parsed.args.first().ok_or((wire::STAGE_EXEC, EINVAL))?;
+    pub fn new(order: &Order<'_>, environment: &[Vec<u8>]) -> Result<Plan, (u8, Errno)> {
+        let user = order.user()?;
+        let environment = merge(order, environment, &user);
+        let program = *order.args.first().ok_or((wire::STAGE_EXEC, EINVAL))?;
         let candidates = candidates(program, &environment);
         let mut texts = Vec::new();
         let mut list = |items: &[Vec<u8>]| -> Vec<usize> {
@@ -47,30 +42,26 @@ impl Plan {
             pointers.push(0);
             pointers
         };
-        let argv = list(&parsed.args.iter().map(|a| a.to_vec()).collect::<Vec<_>>());
+        let argv = list(&order.args.iter().map(|a| a.to_vec()).collect::<Vec<_>>());
         let envp = list(&environment);
-        let flag = |bit: u32| parsed.flags & bit != 0;
         Ok(Plan {
             candidates,
             argv,
             envp,
-            directory: CStr::new(parsed.directory),
+            directory: CStr::new(order.directory),
             user,
-            capabilities: parsed.capabilities,
-            limits: limits(&parsed.limits).ok_or((wire::STAGE_LIMIT, EINVAL))?,
-            leave_tree: flag(wire::LEAVE_TREE),
-            service: flag(wire::SERVICE),
-            pipe_stdin: flag(wire::PIPE_STDIN),
-            terminal: flag(wire::TERMINAL).then_some(parsed.size),
-            timeout_ms: parsed.timeout_ms,
+            capabilities: order.capabilities,
+            limits: limits(&order.limits).ok_or((wire::STAGE_LIMIT, EINVAL))?,
+            leave_tree: order.has(wire::LEAVE_TREE),
             _texts: texts,
         })
     }
 }
 
-struct Parsed<'a> {
+/// A `SPAWN`, as it was sent.
+pub struct Order<'a> {
     flags: u32,
-    timeout_ms: u64,
+    pub timeout_ms: u64,
     user: &'a [u8],
     directory: &'a [u8],
     capabilities: u64,
@@ -80,9 +71,13 @@ struct Parsed<'a> {
     size: Size,
 }
 
-impl<'a> Parsed<'a> {
-    fn read(reader: &mut Reader<'a>) -> Option<Parsed<'a>> {
-        Some(Parsed {
+impl<'a> Order<'a> {
+    pub fn read(payload: &'a [u8]) -> Result<Order<'a>, (u8, Errno)> {
+        Self::parse(&mut Reader(payload)).ok_or((wire::STAGE_EXEC, EINVAL))
+    }
+
+    fn parse(reader: &mut Reader<'a>) -> Option<Order<'a>> {
+        Some(Order {
             flags: reader.u32()?,
             timeout_ms: reader.u64()?,
             user: reader.bytes()?,
@@ -94,6 +89,14 @@ impl<'a> Parsed<'a> {
             size: Size(reader.u32()?),
         })
     }
+
+    pub fn has(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn user(&self) -> Result<User, (u8, Errno)> {
+        user::find(self.user).map_err(|e| (wire::STAGE_USER, e))
+    }
 }
 
 fn name_of(entry: &[u8]) -> &[u8] {
@@ -101,19 +104,19 @@ fn name_of(entry: &[u8]) -> &[u8] {
 }
 
 /// The container's environment, the user's home, and over both what the library asked for.
-fn merge(parsed: &Parsed<'_>, environment: &[Vec<u8>], user: &User) -> Vec<Vec<u8>> {
+fn merge(order: &Order<'_>, environment: &[Vec<u8>], user: &User) -> Vec<Vec<u8>> {
     let mut out: Vec<Vec<u8>> = Vec::new();
     let mut set = |entry: Vec<u8>| match out.iter_mut().find(|e| name_of(e) == name_of(&entry)) {
         Some(old) => *old = entry,
         None => out.push(entry),
     };
-    if parsed.flags & wire::CLEAR_ENV == 0 {
+    if !order.has(wire::CLEAR_ENV) {
         environment.iter().for_each(|e| set(e.clone()));
         if let Some(home) = &user.home {
             set([b"HOME=".as_slice(), home].concat());
         }
     }
-    parsed.env.iter().for_each(|e| set(e.to_vec()));
+    order.env.iter().for_each(|e| set(e.to_vec()));
     out
 }
 
@@ -183,47 +186,42 @@ impl Output {
     }
 }
 
-/// Both ends of a program's streams; ours are all descriptors of one terminal, or pipes.
-struct Streams {
-    theirs: [Fd; 3],
-    stdin: Option<Fd>,
-    outputs: [Option<Output>; 2],
-    terminal: Option<Fd>,
+/// Our ends of a program's streams: all of them one terminal, or pipes.
+pub struct Streams {
+    pub stdin: Option<Fd>,
+    pub outputs: [Option<Output>; 2],
+    pub terminal: Option<Fd>,
 }
 
 impl Streams {
-    fn make(plan: &Plan) -> Result<Streams, (u8, Errno)> {
-        match plan.terminal {
-            Some(size) => Self::terminal(plan, size).map_err(|e| (wire::STAGE_TERMINAL, e)),
-            None => Self::pipes(plan).map_err(|e| (wire::STAGE_PIPE, e)),
+    /// And the program's ends.
+    pub fn make(order: &Order<'_>) -> Result<(Streams, [Fd; 3]), (u8, Errno)> {
+        match order.has(wire::TERMINAL) {
+            true => Self::terminal(order.user()?.uid, order).map_err(|e| (wire::STAGE_TERMINAL, e)),
+            false => Self::pipes().map_err(|e| (wire::STAGE_PIPE, e)),
         }
     }
 
-    fn pipes(plan: &Plan) -> Result<Streams, Errno> {
-        let (input, stdin) = match plan.pipe_stdin {
-            true => sys::pipe(0).map(|(r, w)| (r, Some(w)))?,
-            false => (sys::open(b"/dev/null", 0, 0)?, None),
-        };
-        if let Some(fd) = &stdin {
-            sys::set_nonblocking(fd.0);
-        }
+    pub fn pipes() -> Result<(Streams, [Fd; 3]), Errno> {
+        let (input, stdin) = sys::pipe(0)?;
         let (out, their_out) = sys::pipe(0)?;
         let (err, their_err) = sys::pipe(0)?;
+        sys::set_nonblocking(stdin.0);
         let outputs = [Output::new(out), Output::new(err)];
-        Ok(Streams { theirs: [input, their_out, their_err], stdin, outputs, terminal: None })
+        Ok((Streams { stdin: Some(stdin), outputs, terminal: None }, [input, their_out, their_err]))
     }
 
-    fn terminal(plan: &Plan, size: Size) -> Result<Streams, Errno> {
-        let (ours, theirs) = terminal::open(plan.user.uid, size)?;
+    fn terminal(owner: u32, order: &Order<'_>) -> Result<(Streams, [Fd; 3]), Errno> {
+        let (ours, theirs) = terminal::open(owner, order.size)?;
         let again = |fd: &Fd| sys::duplicate(fd.0, 0).map(Fd);
         let output = again(&ours)?;
-        let stdin = match plan.pipe_stdin {
+        let stdin = match order.has(wire::PIPE_STDIN) {
             true => Some(again(&ours)?),
             // It waits for whoever reads first.
             false => sys::write_all(ours.0, &[terminal::END_OF_FILE]).map(|()| None)?,
         };
         let theirs = [again(&theirs)?, again(&theirs)?, theirs];
-        Ok(Streams { theirs, stdin, outputs: [Output::new(output), None], terminal: Some(ours) })
+        Ok((Streams { stdin, outputs: [Output::new(output), None], terminal: Some(ours) }, theirs))
     }
 }
 
@@ -246,42 +244,35 @@ pub struct Process {
     pub started_us: u64,
     pub deadline_us: Option<u64>,
     pub timed_out: bool,
+    /// By when the runner is to have ended everything.
+    pub runner_deadline_us: Option<u64>,
     /// What the container's counters said at the start.
     pub before: [u64; 2],
 }
 
 impl Process {
-    pub fn start(plan: &Plan) -> Result<Process, (u8, Errno)> {
-        let Streams { theirs, stdin, outputs, terminal } = Streams::make(plan)?;
-        let (status, their_status) = sys::pipe(0).map_err(|e| (wire::STAGE_PIPE, e))?;
-        sys::set_nonblocking(status.0);
+    /// What `runner` is about to start.
+    pub fn of(order: &Order<'_>, runner: i32, status: Fd, streams: Streams, before: [u64; 2]) -> Process {
         let started_us = sys::now_us();
-        let [input, out, err] = &theirs;
-        // SAFETY: one thread.
-        let runner = match unsafe { sys::fork(false) } {
-            Ok(0) => runner::run(plan, [input.0, out.0, err.0, their_status.0]),
-            Ok(pid) => pid,
-            Err(e) => return Err((wire::STAGE_FORK, e)),
-        };
-        let limit = (plan.timeout_ms > 0).then(|| started_us + plan.timeout_ms * 1000);
-        Ok(Process {
+        Process {
             runner,
             root: 0,
-            service: plan.service,
-            stdin,
+            service: order.has(wire::SERVICE),
+            stdin: streams.stdin.filter(|_| order.has(wire::PIPE_STDIN)),
             pending: Vec::new(),
             stdin_ends: false,
             stdin_watched: false,
             at_line_start: true,
-            terminal,
-            outputs,
+            terminal: streams.terminal,
+            outputs: streams.outputs,
             status,
             ended: None,
             started_us,
-            deadline_us: limit,
+            deadline_us: (order.timeout_ms > 0).then(|| started_us + order.timeout_ms * 1000),
             timed_out: false,
-            before: [0; 2],
-        })
+            runner_deadline_us: None,
+            before,
+        }
     }
 
     /// A terminal has no end of input but a character for it, which has this meaning only where a
@@ -293,10 +284,24 @@ impl Process {
         }
     }
 
-    /// Asks the runner to end everything.
-    pub fn end_tree(&self) {
+    /// Asks the runner to end everything, and us to end the runner if it does not: a program of its user can
+    /// stop it for ever.
+    pub fn end_tree(&mut self) {
         if self.ended.is_none() {
-            let _ = sys::kill(self.runner, sys::SIGTERM);
+            for signal in [sys::SIGTERM, sys::SIGCONT] {
+                let _ = sys::kill(self.runner, signal);
+            }
+            self.runner_deadline_us.get_or_insert(sys::now_us() + PATIENCE_US);
         }
+    }
+
+    pub fn end_runner(&mut self) {
+        self.runner_deadline_us = None;
+        let _ = sys::kill(self.runner, sys::SIGKILL);
+    }
+
+    /// When there is something to do about it, if nothing else happens.
+    pub fn next_us(&self) -> Option<u64> {
+        [self.deadline_us, self.runner_deadline_us].into_iter().flatten().min()
     }
 }

@@ -23,9 +23,10 @@ const MAX_ENTRIES: usize = 20_000;
 const MAX_FILE: usize = 1 << 20;
 const ENOSPC: Errno = 28;
 
-pub fn take() -> Result<Vec<u8>, Errno> {
+/// Without `ours`, a process that waits for its order.
+pub fn take(ours: Option<i32>) -> Result<Vec<u8>, Errno> {
     let mut out = Vec::new();
-    processes(&mut out)?;
+    processes(&mut out, ours)?;
     mounts(&mut out)?;
     unix_sockets(&mut out);
     for kind in [b"shm".as_slice(), b"sem", b"msg"] {
@@ -73,8 +74,11 @@ pub fn each_process(f: &mut dyn FnMut(i32, i32, &[u8], &[u8])) -> Result<(), Err
     })
 }
 
-fn processes(out: &mut Vec<u8>) -> Result<(), Errno> {
+fn processes(out: &mut Vec<u8>, ours: Option<i32>) -> Result<(), Errno> {
     each_process(&mut |pid, parent, start, name| {
+        if ours == Some(pid) {
+            return;
+        }
         let (mut a, mut b) = (Digits::new(), Digits::new());
         let name: Vec<u8> = name.iter().map(|c| if *c == b'\n' { b'?' } else { *c }).collect();
         line(out, &[b"p ", a.of(pid as u64), b" ", b.of(parent as u64), b" ", start, b" ", &name]);

@@ -1,5 +1,7 @@
 //! The system calls that the agent needs, on top of the runtime's one instruction.
 
+use core::mem::MaybeUninit;
+
 #[cfg(target_arch = "x86_64")]
 pub mod nr {
     pub const READ: usize = 0;
@@ -140,6 +142,7 @@ pub const AT_SYMLINK_NOFOLLOW: usize = 0x100;
 pub const SIGKILL: i32 = 9;
 pub const SIGTERM: i32 = 15;
 pub const SIGCHLD: i32 = 17;
+pub const SIGCONT: i32 = 18;
 
 /// A descriptor that closes itself.
 pub struct Fd(pub i32);
@@ -170,6 +173,18 @@ impl CStr {
 pub fn read(fd: i32, buffer: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: the buffer is ours and as long as we say.
     unsafe { sys(nr::READ, &[fd as usize, buffer.as_mut_ptr() as usize, buffer.len()]) }
+}
+
+/// Appends at most `max` bytes to `out`, and says how many. No memory is touched that is not read: after a
+/// fork every page costs a copy.
+pub fn append(out: &mut alloc::vec::Vec<u8>, fd: i32, max: usize) -> Result<usize, Errno> {
+    out.reserve(max);
+    let room = out.spare_capacity_mut().as_mut_ptr();
+    // SAFETY: the room is ours and at least that long.
+    let n = unsafe { sys(nr::READ, &[fd as usize, room as usize, max]) }?;
+    // SAFETY: the kernel has written that many bytes.
+    unsafe { out.set_len(out.len() + n) };
+    Ok(n)
 }
 
 pub fn write(fd: i32, bytes: &[u8]) -> Result<usize, Errno> {
@@ -203,11 +218,10 @@ pub fn open_at(dir: usize, path: &CStr, flags: usize, mode: usize) -> Result<Fd,
 pub fn slurp(path: &[u8], max: usize) -> Result<alloc::vec::Vec<u8>, Errno> {
     let fd = open(path, 0, 0)?;
     let mut out = alloc::vec::Vec::new();
-    let mut buffer = [0u8; 4096];
     while out.len() < max {
-        match read(fd.0, &mut buffer) {
+        match append(&mut out, fd.0, 4096) {
             Ok(0) => break,
-            Ok(n) => out.extend_from_slice(&buffer[..n]),
+            Ok(_) => {}
             Err(EINTR) => {}
             Err(e) => return Err(e),
         }
@@ -372,17 +386,41 @@ pub fn children_rusage() -> Rusage {
     usage
 }
 
-/// Forks. With `until_exec` the parent sleeps until the child executes a program or ends.
-///
 /// # Safety
 ///
 /// The process must have one thread only.
-pub unsafe fn fork(until_exec: bool) -> Result<i32, Errno> {
-    const CLONE_VFORK: usize = 0x4000;
-    let flags = SIGCHLD as usize | if until_exec { CLONE_VFORK } else { 0 };
+pub unsafe fn fork() -> Result<i32, Errno> {
     // SAFETY: memory is copied, not shared, so parent and child cannot disturb each other.
-    unsafe { sys(nr::CLONE, &[flags, 0, 0, 0, 0]) }.map(|pid| pid as i32)
+    unsafe { sys(nr::CLONE, &[SIGCHLD as usize, 0, 0, 0, 0]) }.map(|pid| pid as i32)
 }
+
+/// Runs `life` in a child that shares our memory, and sleeps until it executes a program or ends.
+///
+/// # Safety
+///
+/// The process must have one thread only. `life` must neither return nor panic, and leave our memory so that
+/// we can go on.
+pub unsafe fn vfork<F: FnMut()>(mut life: F) -> Result<i32, Errno> {
+    extern "C" fn live<F: FnMut()>(life: *mut ()) -> ! {
+        // SAFETY: our parent lent it to us and sleeps.
+        unsafe { (*life.cast::<F>())() };
+        exit(127)
+    }
+    let mut stack = MaybeUninit::<Stack>::uninit();
+    // SAFETY: one past the end of our own; as the caller promises.
+    let pid = unsafe {
+        poolyard_rt::vfork(
+            SIGCHLD as usize,
+            stack.as_mut_ptr().add(1).cast(),
+            live::<F>,
+            (&raw mut life).cast(),
+        )
+    };
+    if pid < 0 { Err(-pid as Errno) } else { Ok(pid as i32) }
+}
+
+#[repr(align(16))]
+struct Stack(#[allow(dead_code, reason = "room")] [u8; 16 << 10]);
 
 pub fn exit(code: i32) -> ! {
     loop {
@@ -421,9 +459,9 @@ pub fn signal_fd(mask: u64) -> Result<Fd, Errno> {
     Ok(Fd(fd as i32))
 }
 
-pub fn prctl(option: usize, a: usize) -> Result<(), Errno> {
+pub fn prctl(option: usize, a: usize) -> Result<usize, Errno> {
     // SAFETY: only options without pointers are used.
-    unsafe { sys(nr::PRCTL, &[option, a, 0, 0, 0]) }.map(drop)
+    unsafe { sys(nr::PRCTL, &[option, a, 0, 0, 0]) }
 }
 
 pub const EPOLLIN: u32 = 1;

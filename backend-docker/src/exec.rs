@@ -24,8 +24,8 @@ const RLIMIT_STACK: u32 = 3;
 const RLIMIT_NOFILE: u32 = 7;
 const SIGXFSZ: i32 = 25;
 
-/// The agent itself and the guardian of one command.
-pub(crate) const OWN_PROCESSES: u32 = 2;
+/// The agent itself, the guardian of one command, and that of the next one.
+pub(crate) const OWN_PROCESSES: u32 = 3;
 
 /// What can be enforced in a container of this kind.
 pub(crate) fn support(spec: &ContainerSpec, image: &ImageConfig) -> Support {

@@ -51,3 +51,69 @@ pub unsafe fn syscall(number: usize, a: [usize; 6]) -> isize {
     }
     result
 }
+
+/// Clones a child that shares our memory, and lets it begin with `life` on a stack of its own; we sleep
+/// until it executes a program or ends. `flags` come on top of what that takes. Its process id; negative
+/// results are error numbers.
+///
+/// # Safety
+///
+/// The process must have one thread. `stack` must point past the end of enough memory that nobody uses, in
+/// multiples of 16. What `life` does to our memory, it does to ours.
+#[cfg(target_arch = "x86_64")]
+pub unsafe fn vfork(flags: usize, stack: *mut u8, life: extern "C" fn(*mut ()) -> !, of: *mut ()) -> isize {
+    let result: isize;
+    // SAFETY: the child returns to nobody, and leaves our stack alone.
+    unsafe {
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r13",
+            "call r12",
+            "ud2",
+            "2:",
+            inlateout("rax") 56isize => result,
+            in("rdi") flags | CLONE_VM | CLONE_VFORK, in("rsi") stack, in("rdx") 0, in("r10") 0, in("r8") 0,
+            in("r12") life, in("r13") of,
+            out("rcx") _, out("r11") _,
+        );
+    }
+    result
+}
+
+/// Clones a child that shares our memory, and lets it begin with `life` on a stack of its own; we sleep
+/// until it executes a program or ends. `flags` come on top of what that takes. Its process id; negative
+/// results are error numbers.
+///
+/// # Safety
+///
+/// The process must have one thread. `stack` must point past the end of enough memory that nobody uses, in
+/// multiples of 16. What `life` does to our memory, it does to ours.
+#[cfg(target_arch = "aarch64")]
+pub unsafe fn vfork(flags: usize, stack: *mut u8, life: extern "C" fn(*mut ()) -> !, of: *mut ()) -> isize {
+    let result: isize;
+    // SAFETY: the child returns to nobody, and leaves our stack alone.
+    unsafe {
+        asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x30, xzr",
+            "mov x0, x10",
+            "blr x9",
+            "brk #1",
+            "2:",
+            in("x8") 220,
+            inlateout("x0") (flags | CLONE_VM | CLONE_VFORK) as isize => result,
+            in("x1") stack, in("x2") 0, in("x3") 0, in("x4") 0,
+            in("x9") life, in("x10") of,
+            out("x30") _,
+        );
+    }
+    result
+}
+
+const CLONE_VM: usize = 0x100;
+const CLONE_VFORK: usize = 0x4000;

@@ -12,7 +12,7 @@ mod mem;
 pub mod socket;
 pub mod sys;
 
-pub use arch::syscall;
+pub use arch::{syscall, vfork};
 
 /// Makes `fn(..) -> !` the program's main function.
 #[macro_export]

@@ -17,6 +17,7 @@ pub(crate) use capability::mask;
 pub(crate) use storage::Source;
 
 use crate::error::{Error, ErrorKind, Stage};
+use crate::exec::OWN_PROCESSES;
 use crate::reset::Reset;
 use crate::wait::Wait;
 
@@ -385,8 +386,10 @@ impl ContainerSpec {
         if !self.agent && (self.reset == Reset::Wipe || self.ports_in_text()) {
             return refuse("without an agent nothing can be wiped, and no port be known in advance");
         }
-        if self.pids < 3 {
-            return refuse("fewer than 3 processes leave no room beside the agent and a command's guardian");
+        if self.pids <= OWN_PROCESSES {
+            return refuse(
+                "fewer than 4 processes leave no room beside the agent, a command's guardian and the next one's",
+            );
         }
         capability::mask(&self.capabilities).map(drop)
     }

@@ -35,6 +35,47 @@ async fn a_command_over_its_time_ends_with_its_whole_tree() {
     assert_eq!(left.stdout.text(), "0\n");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_stops_or_kills_what_runs_beside_it_harms_only_itself() {
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
+    let pool = pool_of(&manager, 2);
+    let container = pool.acquire(&sandbox()).await.unwrap();
+    for signal in ["STOP", "KILL"] {
+        // All but process 1, the shell and its guardian: the guardian of the next command.
+        let script = format!(
+            "n=0; for p in /proc/[0-9]*; do p=${{p#/proc/}}; case $p in 1 | $$ | $PPID) ;; \
+             *) kill -{signal} $p && n=$((n + 1)) ;; esac; done; echo $n"
+        );
+        let outcome = container.exec(&Command::shell(script).env("PATH", "/bin")).await.unwrap();
+        assert_eq!(outcome.stdout.text(), "1\n", "{}", outcome.stderr.text());
+        let next = container.exec(&Command::shell("echo fine").env("PATH", "/bin")).await.unwrap();
+        assert_eq!(next.stdout.text(), "fine\n");
+    }
+    let limits = Limits::new().wall_time(Duration::from_millis(300));
+    // The second one stops its guardian again and again.
+    for script in ["kill -STOP $PPID; sleep 1000", "while :; do kill -STOP $PPID; done"] {
+        let command = Command::shell(script).env("PATH", "/bin").limits(limits.clone());
+        let outcome = tokio::time::timeout(Duration::from_secs(10), container.exec(&command)).await;
+        assert_eq!(outcome.expect("an end").unwrap().verdict, Verdict::Exceeded(Limit::WallTime));
+        let left = Command::shell("ps | grep -c '[s]leep\\|[w]hile'").env("PATH", "/bin");
+        assert_eq!(container.exec(&left).await.unwrap().stdout.text(), "0\n");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_may_be_longer_than_what_a_pipe_takes_at_once() {
+    let Some(scene) = scene() else { return };
+    let manager = scene.manager();
+    let pool = pool_of(&manager, 2);
+    let container = pool.acquire(&sandbox()).await.unwrap();
+    for length in [10_000, 40_000, 100_000] {
+        let command = Command::shell("echo ${#LONG}").env("PATH", "/bin").env("LONG", "x".repeat(length));
+        let outcome = container.exec(&command).await.unwrap();
+        assert_eq!(outcome.stdout.text(), format!("{length}\n"), "{:?}", outcome.verdict);
+    }
+}
+
 /// Reads what a program wrote, until `wanted` is there.
 async fn until_written(stdout: &mut OutputReader, wanted: &str) -> String {
     let mut text = String::new();
