@@ -350,7 +350,7 @@ impl ProcessControl for Control {
 
     fn kill(&self) {
         if !self.ended.load(Ordering::Relaxed) && !self.killed.swap(true, Ordering::Relaxed) {
-            self.shop.engine.http.address.remove_from_a_thread(self.container.clone());
+            self.shop.engine.http.address.remove_from_a_thread(self.container.clone(), Duration::ZERO);
         }
     }
 }

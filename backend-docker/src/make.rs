@@ -13,9 +13,9 @@ use tokio::task::JoinHandle;
 
 use crate::agent::{Link, Program, Spawn, program, wire};
 use crate::container::{Container, Main};
-use crate::engine::Address;
 use crate::engine::events::Lifeline;
 use crate::engine::types::{Image, Inspected};
+use crate::engine::{self, Address};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::exec;
 use crate::logs::Logs;
@@ -179,6 +179,7 @@ struct Half {
     shop: Arc<Shop>,
     creation: Option<JoinHandle<Result<String, Error>>>,
     id: Option<String>,
+    name: String,
     /// Podman makes it again if it is missing when the container is created.
     dir: Option<RunDir>,
 }
@@ -192,9 +193,10 @@ impl Half {
         body: bollard::models::ContainerCreateBody,
     ) -> Half {
         let engine = shop.engine.clone();
+        let named = name.clone();
         // A task of its own: a call that is dropped may or may not have made a container.
-        let creation = tokio::spawn(async move { engine.create(&name, &platform, body).await });
-        Half { shop: shop.clone(), creation: Some(creation), id: None, dir }
+        let creation = tokio::spawn(async move { engine.create(&named, &platform, body).await });
+        Half { shop: shop.clone(), creation: Some(creation), id: None, name, dir }
     }
 
     async fn created(&mut self) -> Result<String, Error> {
@@ -220,14 +222,37 @@ impl Drop for Half {
             self.shop.remove_later(id);
         }
         let Some(creation) = self.creation.take() else { return };
-        let (shop, dir) = (self.shop.clone(), self.dir.take());
+        let name = Some(std::mem::take(&mut self.name));
+        let late = Late { shop: self.shop.clone(), name, _dir: self.dir.take() };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if let Ok(Ok(id)) = creation.await {
-                    shop.remove_later(id);
-                }
-                drop(dir);
-            });
+            runtime.spawn(late.remove(creation));
+        }
+    }
+}
+
+/// A container that the engine may still make, and that nobody wants any more.
+struct Late {
+    shop: Arc<Shop>,
+    /// Until the engine has answered.
+    name: Option<String>,
+    _dir: Option<RunDir>,
+}
+
+impl Late {
+    async fn remove(mut self, creation: JoinHandle<Result<String, Error>>) {
+        let Ok(made) = creation.await else { return };
+        self.name = None;
+        if let Ok(id) = made {
+            self.shop.remove_later(id);
+        }
+    }
+}
+
+impl Drop for Late {
+    /// There is no runtime, or it has ended before the engine answered.
+    fn drop(&mut self) {
+        if let Some(name) = self.name.take() {
+            self.shop.engine.http.address.remove_from_a_thread(name, engine::CREATE);
         }
     }
 }

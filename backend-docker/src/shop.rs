@@ -162,7 +162,7 @@ impl Drop for Removal {
     /// There is no runtime, or it has ended before the engine answered.
     fn drop(&mut self) {
         if let Some(id) = self.id.take() {
-            self.shop.engine.http.address.remove_from_a_thread(id);
+            self.shop.engine.http.address.remove_from_a_thread(id, Duration::ZERO);
         }
     }
 }

@@ -195,6 +195,24 @@ async fn a_container_that_comes_too_late_is_nobodys_and_is_removed() {
     assert!(works(&pool.acquire(&spec).await.unwrap()).await);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_comes_after_the_end_of_its_runtime_is_removed_as_well() {
+    let Some(scene) = scene() else { return };
+    let host = scene.host();
+    let proxy = Proxy::start(host, "orphan");
+    let made = || docker(host, &["ps", "-aq", "--filter", "label=test=orphan"]).lines().count();
+    proxy.set(Weather { hold: Some("/containers/create"), ..Weather::default() });
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let manager = proxy.manager();
+    runtime.spawn(async move {
+        let pool = pool_of(&manager, 1);
+        pool.acquire(&sandbox().label("test", "orphan")).await.map(drop)
+    });
+    until("the engine has made it", || made() > 0).await;
+    runtime.shutdown_background();
+    until("it is removed without the answer", || made() == 0).await;
+}
+
 /// A container whose end only the engine can tell, because no agent is in it.
 fn without_agent() -> ContainerSpec {
     let keep = Check::new("keep", |_| Box::pin(async { Ok(()) }));
