@@ -394,6 +394,10 @@ impl Agent {
 
     fn ended(&mut self, id: u32, record: Record) {
         let Some(process) = self.processes.get_mut(&id) else { return };
+        if process.root == 0 {
+            // Its runner was killed before it could say so.
+            self.connection.send(wire::STARTED, 0, id, &0i32.to_le_bytes());
+        }
         self.epoll.remove(process.status.0);
         process.ended = Some(record);
         for stream in 0..2 {

@@ -27,7 +27,7 @@
 //! | agent to library | payload |
 //! |---|---|
 //! | `HELLO` | protocol version; sent first |
-//! | `STARTED` | process id, after the program's `execve` succeeded |
+//! | `STARTED` | process id, after the program's `execve` succeeded; 0 if it was killed before that was known |
 //! | `OUT`, `EOF` | flags = stream; bytes. The `EOF` of stream 0: the program reads no more |
 //! | `ROOM` | how many bytes of input were taken |
 //! | `EXIT` | flags: [`TIMED_OUT`]; wait status, user and system time (us), peak memory (KiB), wall time (us), kills for want of memory, refused forks |

@@ -37,6 +37,9 @@ fn held_by_engine(host: &str, all: bool) -> Items {
         [("container", containers, "Id"), ("network", networks, "Name"), ("volume", volumes, "Name")]
     {
         for thing in list.as_array().into_iter().flatten() {
+            if kind == "container" && is_ghost(host, thing) {
+                continue;
+            }
             let ours = thing["Labels"][OWNER].as_str();
             if all || ours.is_some_and(|owner| owner.contains(&format!(".{}.", std::process::id()))) {
                 let what = thing["Command"].as_str().unwrap_or_default();
@@ -45,6 +48,13 @@ fn held_by_engine(host: &str, all: bool) -> Items {
         }
     }
     items
+}
+
+/// Whether it is listed and not there: where one is removed while Docker 20.10 starts again and removes it as
+/// well, the list keeps it.
+fn is_ghost(host: &str, container: &Value) -> bool {
+    let id = container["Id"].as_str().unwrap_or_default();
+    container["State"] == "dead" && get(host, &format!("/containers/{id}/json"))["Id"].is_null()
 }
 
 /// Asks the engine without the crate that is tested. No answer means that it holds nothing to be told.
