@@ -69,6 +69,7 @@ impl Error {
 /// What the system says it lacks, or forbids, is not a failure of the moment.
 fn kind_of(stage: Stage, source: &io::Error) -> ErrorKind {
     match (stage, source.raw_os_error()) {
+        (Stage::OpenBase, Some(libc::EPERM)) => ErrorKind::Unsupported,
         (Stage::OpenBase, _) | (Stage::Cgroup, Some(libc::EINVAL | libc::ERANGE)) => ErrorKind::InvalidSpec,
         (_, Some(libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EOPNOTSUPP)) => ErrorKind::Unsupported,
         (Stage::CloneKeeper, Some(libc::ENOSPC | libc::EUSERS)) => ErrorKind::Unsupported,
@@ -97,6 +98,9 @@ fn hint(stage: Stage, source: &io::Error) -> &'static str {
         }
         (Stage::Clocks, Some(libc::EINVAL)) => {
             "this kernel has no time namespaces; it needs 5.6 or newer with CONFIG_TIME_NS"
+        }
+        (Stage::OpenBase, Some(libc::EPERM)) => {
+            "this process may not mount; give its container CAP_SYS_ADMIN, or do not run it as root"
         }
         (Stage::OpenBase, Some(libc::EACCES)) => "every directory on the way must be open to this user",
         (Stage::OpenBase, Some(libc::EINVAL)) => "the directory has mounts below it; name one without",

@@ -153,7 +153,9 @@ fn find_v1(own: &HashMap<String, String>) -> Result<Vec<(&'static str, PathBuf)>
     match REQUIRED.iter().find(|required| parents.iter().all(|(name, _)| name != *required)) {
         None => Ok(parents),
         Some(missing) => {
-            Err(format!("the cgroup controller `{missing}` is missing or not writable; run as root"))
+            let root = nix::unistd::geteuid().is_root();
+            let remedy = if root { "in a container, make /sys/fs/cgroup writable" } else { "run as root" };
+            Err(format!("the cgroup controller `{missing}` is missing or not writable; {remedy}"))
         }
     }
 }
