@@ -151,9 +151,9 @@ fn has_waiting(inner: &Inner) -> bool {
 }
 
 fn hand_over_one(inner: &Inner) -> bool {
-    let Some(member) = least_busy(inner, AHEAD) else { return false };
-    // Held until the worker has it in its list, so that no two threads reorder them.
+    // Held until the worker has one more in its list: no two threads reorder connections, or see the same room.
     let mut held = inner.pass.held.lock();
+    let Some(member) = least_busy(inner, AHEAD) else { return false };
     let Some(connection) = held.pop_front() else { return false };
     match member.hand_over(connection) {
         Ok(()) => inner.pass.room.notify_one(),
