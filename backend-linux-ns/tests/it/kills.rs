@@ -7,6 +7,7 @@ use std::time::Duration;
 use poolyard_core::{Manager, Reason};
 use poolyard_exec::{Command, ErrorKind, Exec, Limit, Limits, Verdict};
 use poolyard_linux_ns::{LinuxNs, Sandbox, SandboxSpec};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 
 use crate::support::{
@@ -101,6 +102,10 @@ async fn creations_that_are_dropped_at_any_moment_do_not_end_the_launcher() {
 async fn more_creations_than_the_launcher_can_be_asked_for_at_once_wait_for_it() {
     let Some(ns) = backend("crowd of creations") else { return };
     let ns = Arc::new(ns);
+    // Each takes some ten descriptors, and many systems allow a thousand unless they are asked.
+    let mut descriptors = getrlimit(Resource::Nofile);
+    descriptors.current = descriptors.maximum;
+    setrlimit(Resource::Nofile, descriptors).unwrap();
     signal(ns.launcher_pid(), "-STOP");
     let mut crowd = JoinSet::new();
     for _ in 0..200 {
