@@ -109,13 +109,18 @@ impl Agent {
     /// In a quiet moment, makes a runner for the next program if there is none.
     fn wait(&mut self, events: &mut [sys::Event]) -> usize {
         let timer_ms = self.next_timer_ms();
-        if self.spare.is_none() && self.processes.values().all(|process| process.service) && timer_ms != 0 {
+        if self.spare.is_none() && self.runs_nothing() && timer_ms != 0 {
             match self.epoll.wait(events, QUIET_MS) {
                 0 => self.spare = Runner::spare(&self.origin).ok(),
                 n => return n,
             }
         }
         self.epoll.wait(events, timer_ms)
+    }
+
+    /// But the service.
+    fn runs_nothing(&self) -> bool {
+        self.processes.values().all(|process| process.service)
     }
 
     fn handle(&mut self, event: sys::Event) -> Result<(), Closed> {
@@ -200,15 +205,18 @@ impl Agent {
 
     fn start(&mut self, payload: &[u8]) -> Result<Process, (u8, Errno)> {
         let order = Order::read(payload)?;
-        let before = self.counters.read();
+        let (before, started_us) = (self.counters.read(), sys::now_us());
         let spare = self.spare.take().filter(|_| !order.has(wire::TERMINAL));
         let Runner { pid, status, streams, .. } = match spare.filter(|spare| spare.tell(payload)) {
             Some(told) => told,
             None => Runner::told(&self.origin, &order)?,
         };
         // While the program is on its way, and before it can fill what the container may have of processes.
-        self.spare = Runner::spare(&self.origin).ok();
-        Ok(Process::of(&order, pid, status, streams, before))
+        // Beside another one it would be one more than is reckoned with, and a refusal be counted as theirs.
+        if self.runs_nothing() {
+            self.spare = Runner::spare(&self.origin).ok();
+        }
+        Ok(Process::of(&order, pid, status, streams, started_us, before))
     }
 
     fn watch_output(&mut self, id: u32, stream: usize) {
@@ -385,7 +393,8 @@ impl Agent {
             Some(r) => self.ended(id, r),
             None => {
                 // Killed from inside; a program that could do that gets no better record.
-                self.strays = true;
+                let runner = process.runner;
+                self.end_orphans_of(runner);
                 let killed = Record { kind: Record::ENDED, status: SIGKILL, ..Record::default() };
                 self.ended(id, killed);
             }
@@ -453,6 +462,13 @@ impl Agent {
                 self.end = Some(143);
             }
         }
+        self.reap();
+        if self.strays {
+            self.strays = self.kill_strays();
+        }
+    }
+
+    fn reap(&mut self) {
         while let Ok((pid, _)) = sys::wait_any(sys::WNOHANG) {
             if pid == 0 {
                 break;
@@ -461,8 +477,20 @@ impl Agent {
                 self.spare = None;
             }
         }
-        if self.strays {
+    }
+
+    /// Ends what a dying runner leaves us, so that nothing of a program is there when its end is told. What
+    /// forks faster than that is hunted on by every signal.
+    fn end_orphans_of(&mut self, runner: i32) {
+        // It has closed its pipe; its children become ours when it has ended.
+        let _ = sys::wait_for(runner);
+        for _ in 0..100 {
+            self.reap();
             self.strays = self.kill_strays();
+            if !self.strays {
+                return;
+            }
+            sys::pause_us(200);
         }
     }
 

@@ -252,8 +252,14 @@ pub struct Process {
 
 impl Process {
     /// What `runner` is about to start.
-    pub fn of(order: &Order<'_>, runner: i32, status: Fd, streams: Streams, before: [u64; 2]) -> Process {
-        let started_us = sys::now_us();
+    pub fn of(
+        order: &Order<'_>,
+        runner: i32,
+        status: Fd,
+        streams: Streams,
+        started_us: u64,
+        before: [u64; 2],
+    ) -> Process {
         Process {
             runner,
             root: 0,

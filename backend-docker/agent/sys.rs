@@ -368,10 +368,19 @@ impl Rusage {
 
 /// Reaps any child: its process id and wait status. Process id 0: none is ready.
 pub fn wait_any(options: usize) -> Result<(i32, i32), Errno> {
+    wait(usize::MAX, options)
+}
+
+/// Waits until this child has ended, and reaps it.
+pub fn wait_for(pid: i32) -> Result<(i32, i32), Errno> {
+    wait(pid as usize, 0)
+}
+
+fn wait(whom: usize, options: usize) -> Result<(i32, i32), Errno> {
     let mut status = 0i32;
     loop {
         // SAFETY: the kernel writes one status.
-        let got = unsafe { sys(nr::WAIT4, &[usize::MAX, &raw mut status as usize, options, 0]) };
+        let got = unsafe { sys(nr::WAIT4, &[whom, &raw mut status as usize, options, 0]) };
         match got {
             Err(EINTR) => {}
             other => return other.map(|pid| (pid as i32, status)),
