@@ -192,6 +192,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Lease<M, O
             inner.park(id.slot(), held);
             inner.ledger.give_back(id.slot(), verdict, now);
             inner.releasing.push((id, sender));
+            inner.after.watch();
         });
         shared.start_driver(true);
         receiver

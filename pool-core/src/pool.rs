@@ -463,6 +463,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Pool<M, O,
                     return std::task::Poll::Ready(());
                 }
                 inner.draining.push(waker);
+                inner.after.watch();
                 inner.driver.handle.clone()
             };
             shared.start_driver(true);
@@ -526,6 +527,7 @@ impl<M: Manager, O: Observer, S: BuildHasher + Send + Sync + 'static> Drop for P
             self.shared.event(|inner| {
                 inner.ledger.close(now);
                 inner.keep = Some(keep);
+                inner.after.watch();
             });
         }
     }

@@ -121,7 +121,7 @@ pub(crate) struct After<M: Manager> {
     wake: Option<Waker>,
     rest: Option<Box<Rest<M>>>,
     needs_driver: bool,
-    /// There is something in here.
+    /// There is something in here, or somebody waits for what the next event may bring.
     news: bool,
 }
 
@@ -142,6 +142,11 @@ struct Rest<M: Manager> {
 impl<M: Manager> After<M> {
     pub(crate) const fn new() -> Self {
         After { wake: None, rest: None, needs_driver: false, news: false }
+    }
+
+    /// Somebody begins to wait for what an event may bring: from now on each of them looks.
+    pub(crate) fn watch(&mut self) {
+        self.news = true;
     }
 
     pub(crate) fn wake(&mut self, waker: Option<Waker>) {
@@ -344,12 +349,7 @@ impl<M: Manager> Inner<M> {
     /// Collects what follows from the last event; `None`, as almost always, if nothing does.
     #[inline]
     pub(crate) fn settle(&mut self) -> Option<After<M>> {
-        let news = self.ledger.out.news
-            || self.after.news
-            || self.ledger.alarm() < self.driver.armed
-            || !self.releasing.is_empty()
-            || !self.draining.is_empty()
-            || self.keep.is_some();
+        let news = self.ledger.out.news || self.after.news || self.ledger.alarm() < self.driver.armed;
         news.then(|| self.settle_news())
     }
 
@@ -375,7 +375,13 @@ impl<M: Manager> Inner<M> {
                 false => after.needs_driver = true,
             }
         }
+        self.after.news = self.is_waited_for();
         after
+    }
+
+    /// Somebody waits for what any event may bring.
+    fn is_waited_for(&self) -> bool {
+        !self.releasing.is_empty() || !self.draining.is_empty() || self.keep.is_some()
     }
 
     fn settle_waiters(&mut self, after: &mut After<M>) {

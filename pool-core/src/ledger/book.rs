@@ -3,12 +3,35 @@
 use std::panic::Location;
 
 use super::group::{Group, NOT_HUNGRY};
-use super::list::NIL;
+use super::list::{Link, NIL};
 use super::slot::{BY_AGE, BY_KEY, Check, Origin, Slot, State};
 use super::waiter::{BY_ARRIVAL, Fate, IN_GROUP, Waiter};
-use super::{Gate, Ledger, Timer};
+use super::{Gate, Ledger, Timer, Totals};
 use crate::meta::{Reason, ResourceId};
 use crate::time::Time;
+
+impl Totals {
+    /// A slot's state changes, and with it what the totals and its group count.
+    #[inline]
+    pub(super) fn shift(&mut self, slot: &mut Slot, group: &mut Group, to: State) {
+        let from = std::mem::replace(&mut slot.state, to);
+        group.counts[from.kind()] -= 1;
+        group.counts[to.kind()] += 1;
+        self.counts[from.kind()] -= 1;
+        self.counts[to.kind()] += 1;
+        match (from.is_resting(), to.is_resting()) {
+            (true, false) => self.cost_idle -= slot.cost,
+            (false, true) => self.cost_idle += slot.cost,
+            _ => {}
+        }
+        if let State::Destroying(_) = to {
+            self.cost_serving -= slot.cost;
+        }
+        if slot.retiring && (from == State::Idle) != (to == State::Idle) {
+            self.count_retiring_idle(group, to == State::Idle);
+        }
+    }
+}
 
 impl Ledger {
     /// A new slot in state `Creating`; the limits are the caller's business.
@@ -46,67 +69,47 @@ impl Ledger {
     #[inline]
     pub(super) fn set_state(&mut self, index: u32, to: State) {
         let slot = &mut self.slots[index as usize];
-        let from = std::mem::replace(&mut slot.state, to);
-        let counts = &mut self.groups[slot.group as usize].counts;
-        counts[from.kind()] -= 1;
-        counts[to.kind()] += 1;
-        self.totals.counts[from.kind()] -= 1;
-        self.totals.counts[to.kind()] += 1;
-        match (from.is_resting(), to.is_resting()) {
-            (true, false) => self.totals.cost_idle -= slot.cost,
-            (false, true) => self.totals.cost_idle += slot.cost,
-            _ => {}
-        }
-        if let State::Destroying(_) = to {
-            self.totals.cost_serving -= slot.cost;
-        }
-        if slot.retiring && (from == State::Idle) != (to == State::Idle) {
-            let group = slot.group;
-            self.count_retiring_idle(group, to == State::Idle);
-        }
+        self.totals.shift(slot, &mut self.groups[slot.group as usize], to);
     }
 
     /// Says whether a slot in the making will probably serve the next waiter.
     pub(super) fn hope(&mut self, index: u32, hopeful: bool) {
         let slot = &mut self.slots[index as usize];
-        if slot.hopeful != hopeful {
-            slot.hopeful = hopeful;
-            let group = &mut self.groups[slot.group as usize];
-            match hopeful {
-                true => group.hopeful += 1,
-                false => group.hopeful -= 1,
-            }
-        }
+        slot.hope(&mut self.groups[slot.group as usize], hopeful);
     }
 
     #[inline]
     pub(super) fn link(&mut self, index: u32) {
-        self.link_to_key(index);
-        self.by_age.push_back::<BY_AGE, _>(&mut self.slots, index);
-        self.slots[index as usize].linked = true;
+        let slot = &self.slots[index as usize];
+        let list = self.groups[slot.group as usize].resting_list(slot.state);
+        let by_key = list.append::<BY_KEY, _>(&mut self.slots, index);
+        let by_age = self.by_age.append::<BY_AGE, _>(&mut self.slots, index);
+        let slot = &mut self.slots[index as usize];
+        (slot.by_key, slot.by_age, slot.linked) = (by_key, by_age, true);
     }
 
     #[inline]
     pub(super) fn unlink(&mut self, index: u32) {
-        if std::mem::replace(&mut self.slots[index as usize].linked, false) {
-            self.unlink_from_key(index);
-            self.by_age.remove::<BY_AGE, _>(&mut self.slots, index);
+        let slot = &mut self.slots[index as usize];
+        if !std::mem::replace(&mut slot.linked, false) {
+            return;
         }
+        let by_key = std::mem::replace(&mut slot.by_key, Link::UNLINKED);
+        let by_age = std::mem::replace(&mut slot.by_age, Link::UNLINKED);
+        let list = self.groups[slot.group as usize].resting_list(slot.state);
+        list.cut::<BY_KEY, _>(&mut self.slots, by_key);
+        self.by_age.cut::<BY_AGE, _>(&mut self.slots, by_age);
     }
 
-    #[inline]
     pub(super) fn link_to_key(&mut self, index: u32) {
         let slot = &self.slots[index as usize];
-        let group = &mut self.groups[slot.group as usize];
-        let list = if slot.state == State::Asleep { &mut group.asleep } else { &mut group.idle };
+        let list = self.groups[slot.group as usize].resting_list(slot.state);
         list.push_back::<BY_KEY, _>(&mut self.slots, index);
     }
 
-    #[inline]
     pub(super) fn unlink_from_key(&mut self, index: u32) {
         let slot = &self.slots[index as usize];
-        let group = &mut self.groups[slot.group as usize];
-        let list = if slot.state == State::Asleep { &mut group.asleep } else { &mut group.idle };
+        let list = self.groups[slot.group as usize].resting_list(slot.state);
         list.remove::<BY_KEY, _>(&mut self.slots, index);
     }
 
@@ -176,8 +179,8 @@ impl Ledger {
             robbed: 0,
             fate: Fate::Waiting,
             location,
-            in_group: super::list::Link::UNLINKED,
-            by_arrival: super::list::Link::UNLINKED,
+            in_group: Link::UNLINKED,
+            by_arrival: Link::UNLINKED,
         };
         let index = self.waiters.insert(waiter) as u32;
         let record = &mut self.groups[group as usize];

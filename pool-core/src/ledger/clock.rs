@@ -1,12 +1,28 @@
 //! What time brings: deadlines of waiters, expiry of idle slots, periodic checks.
 
 use super::group::NOT_HUNGRY;
-use super::slot::{Check, State};
+use super::rules::KeyRules;
+use super::slot::{Check, Slot, State};
 use super::waiter::Fate;
 use super::{Gate, Ledger, NIL, Timer};
 use crate::error::Phase;
 use crate::meta::Reason;
 use crate::time::Time;
+
+impl Slot {
+    /// An idle slot's turn for a periodic check.
+    #[inline]
+    fn check_at(&self, rules: &KeyRules) -> Time {
+        self.known_good.max(self.idle_since).after(rules.check_interval)
+    }
+
+    /// Notes when it expires, and gives the time at which it must be looked at, but for sleep.
+    #[inline]
+    pub(super) fn rest(&mut self, rules: &KeyRules) -> Time {
+        self.expires = self.idle_since.after(rules.idle_timeout).min(self.lifetime_end);
+        self.expires.min(self.check_at(rules)).min(self.retires_at(rules))
+    }
+}
 
 impl Ledger {
     /// When the driver must call [`tick`](Ledger::tick) at the latest.
@@ -108,6 +124,7 @@ impl Ledger {
             return;
         }
         let slot = &self.slots[index as usize];
+        let check_at = slot.check_at(&self.groups[slot.group as usize].rules);
         if slot.state == State::Asleep {
             let expires = slot.expires;
             return self.set_timer(index, expires);
@@ -115,7 +132,6 @@ impl Ledger {
         if self.put_to_sleep(index, now) {
             return;
         }
-        let check_at = self.check_at(index);
         if now >= check_at {
             return self.clean(index, State::Checking(Check::Periodic));
         }
@@ -148,24 +164,10 @@ impl Ledger {
     /// Notes when an idle slot expires, and sets its timer.
     #[inline]
     pub(super) fn set_expiry(&mut self, index: u32) {
-        let sleeps_at = self.sleeps_at(index);
-        self.set_timers(index, sleeps_at);
-    }
-
-    #[inline]
-    fn set_timers(&mut self, index: u32, sleeps_at: Time) {
         let slot = &mut self.slots[index as usize];
-        let rules = &self.groups[slot.group as usize].rules;
-        slot.expires = slot.idle_since.after(rules.idle_timeout).min(slot.lifetime_end);
-        let due = slot.expires.min(self.check_at(index)).min(self.retires_at(index));
-        self.set_timer(index, due.min(sleeps_at));
-    }
-
-    /// When an idle slot's turn for a periodic check comes.
-    #[inline]
-    fn check_at(&self, index: u32) -> Time {
-        let slot = &self.slots[index as usize];
-        slot.known_good.max(slot.idle_since).after(self.groups[slot.group as usize].rules.check_interval)
+        let sleeps_at = slot.sleeps_at(&self.rules);
+        let due = slot.rest(&self.groups[slot.group as usize].rules).min(sleeps_at);
+        self.set_timer(index, due);
     }
 
     /// As [`set_expiry`](Ledger::set_expiry), for a slot that outlives its idle timeout as part of
@@ -176,10 +178,11 @@ impl Ledger {
             slot.idle_since = now;
         }
         // Likewise one that was due to sleep: if it could be spared, it would sleep by now.
-        let sleeps_at = match self.sleeps_at(index) {
+        let sleeps_at = match slot.sleeps_at(&self.rules) {
             past if past <= now => now.after(self.rules.hibernate_after),
             future => future,
         };
-        self.set_timers(index, sleeps_at);
+        let due = slot.rest(&self.groups[slot.group as usize].rules).min(sleeps_at);
+        self.set_timer(index, due);
     }
 }

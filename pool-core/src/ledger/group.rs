@@ -89,6 +89,12 @@ impl Group {
         }
     }
 
+    /// Where its slots that rest are listed: those that sleep are apart.
+    #[inline]
+    pub(crate) fn resting_list(&mut self, state: State) -> &mut List {
+        if state == State::Asleep { &mut self.asleep } else { &mut self.idle }
+    }
+
     /// All slots.
     pub(crate) fn live(&self) -> u32 {
         self.counts.iter().sum()

@@ -213,13 +213,14 @@ impl Ledger {
 
     #[inline]
     fn lend(&mut self, index: u32, now: Time, location: &'static Location<'static>) {
-        self.set_state(index, State::Leased);
-        let slot = self.slot(index);
+        let slot = &mut self.slots[index as usize];
+        let group = &mut self.groups[slot.group as usize];
+        self.totals.shift(slot, group, State::Leased);
         slot.uses += 1;
         slot.leased_since = now;
         slot.leased_at = Some(location);
-        let group = slot.group;
-        if self.groups[group as usize].keeps_stock() {
+        if group.keeps_stock() {
+            let group = slot.group;
             self.retire_on_last_use(index);
             self.refresh_leanness(group);
         }
@@ -313,12 +314,15 @@ impl Ledger {
     /// As [`make_ready`](Ledger::make_ready), where passing an older waiter was counted before.
     #[inline]
     pub(super) fn hand_out(&mut self, index: u32, now: Time) {
-        self.hope(index, false);
-        if let Some(reason) = self.unfit(index, now) {
+        let slot = &mut self.slots[index as usize];
+        let group = slot.group;
+        let record = &mut self.groups[group as usize];
+        slot.hope(record, false);
+        let (waited_for, unfit) = (!record.waiters.is_empty(), slot.unfit(&record.rules, now));
+        if let Some(reason) = unfit.or_else(|| self.surplus(group)) {
             return self.destroy(index, reason);
         }
-        let group = self.slots[index as usize].group;
-        if self.groups[group as usize].waiters.is_empty() {
+        if !waited_for {
             return self.become_idle(index, now);
         }
         if self.gate != Gate::Open {
@@ -375,17 +379,14 @@ impl Ledger {
     #[inline]
     pub(super) fn unfit(&self, index: u32, now: Time) -> Option<Reason> {
         let slot = &self.slots[index as usize];
-        if slot.doom.is_some() {
-            slot.doom
-        } else if slot.uses >= self.groups[slot.group as usize].rules.max_uses {
-            Some(Reason::MaxUses)
-        } else if now >= slot.lifetime_end {
-            Some(Reason::MaxLifetime)
-        } else if self.resized && self.is_over_limit(slot.group) {
-            Some(Reason::Shrunk)
-        } else {
-            None
-        }
+        let unfit = slot.unfit(&self.groups[slot.group as usize].rules, now);
+        unfit.or_else(|| self.surplus(slot.group))
+    }
+
+    /// Why slots of a group must not be used again, fit as they are.
+    #[inline]
+    fn surplus(&self, group: u32) -> Option<Reason> {
+        (self.resized && self.is_over_limit(group)).then_some(Reason::Shrunk)
     }
 
     /// Why nobody would have a use for a returned slot, even clean.
@@ -427,17 +428,24 @@ impl Ledger {
 
     #[inline]
     fn become_idle(&mut self, index: u32, now: Time) {
-        if !self.slots[index as usize].linked {
-            self.slot(index).idle_since = now;
+        let slot = &mut self.slots[index as usize];
+        if !slot.linked {
+            slot.idle_since = now;
             self.link(index);
         }
-        self.set_state(index, State::Idle);
-        self.set_expiry(index);
-        let group = self.slots[index as usize].group;
-        if self.groups[group as usize].retiring_idle > 0 {
+        let slot = &mut self.slots[index as usize];
+        let group = slot.group;
+        let record = &mut self.groups[group as usize];
+        self.totals.shift(slot, record, State::Idle);
+        let due = slot.rest(&record.rules).min(slot.sleeps_at(&self.rules));
+        let retiring = record.retiring_idle > 0;
+        if due < slot.timer {
+            self.set_timer(index, due);
+        }
+        if retiring {
             self.let_the_retiring_go(group);
         }
-        self.trim_idle(index);
+        self.trim_idle(group);
         if self.starved.is_some() {
             self.dirty = true;
         }
@@ -445,8 +453,7 @@ impl Ledger {
 
     /// Keeps the idle limits: the least recently used goes.
     #[inline]
-    pub(super) fn trim_idle(&mut self, index: u32) {
-        let group = self.slots[index as usize].group;
+    pub(super) fn trim_idle(&mut self, group: u32) {
         let record = &self.groups[group as usize];
         if record.resting() > record.rules.max_idle {
             let oldest = self.oldest_idle_of(group);

@@ -38,14 +38,25 @@ impl List {
     }
 
     pub(crate) fn push_back<const LIST: u8, T: Linked<LIST>>(&mut self, entries: &mut Slab<T>, index: u32) {
+        *entries[index as usize].link_mut() = self.append(entries, index);
+    }
+
+    /// As [`push_back`](List::push_back), but the link is left to the caller, who stores it in the entry
+    /// with whatever else changes there.
+    #[inline]
+    pub(crate) fn append<const LIST: u8, T: Linked<LIST>>(
+        &mut self,
+        entries: &mut Slab<T>,
+        index: u32,
+    ) -> Link {
         let prev = self.tail;
-        *entries[index as usize].link_mut() = Link { prev, next: NIL };
         match prev {
             NIL => self.head = index,
             _ => entries[prev as usize].link_mut().next = index,
         }
         self.tail = index;
         self.len += 1;
+        Link { prev, next: NIL }
     }
 
     /// Inserts before `next`; at the end where that is none.
@@ -69,7 +80,14 @@ impl List {
     }
 
     pub(crate) fn remove<const LIST: u8, T: Linked<LIST>>(&mut self, entries: &mut Slab<T>, index: u32) {
-        let Link { prev, next } = *entries[index as usize].link();
+        let link = std::mem::replace(entries[index as usize].link_mut(), Link::UNLINKED);
+        self.cut(entries, link);
+    }
+
+    /// As [`remove`](List::remove), of an entry from which the caller has taken its link.
+    #[inline]
+    pub(crate) fn cut<const LIST: u8, T: Linked<LIST>>(&mut self, entries: &mut Slab<T>, link: Link) {
+        let Link { prev, next } = link;
         match prev {
             NIL => self.head = next,
             _ => entries[prev as usize].link_mut().next = next,
@@ -78,7 +96,6 @@ impl List {
             NIL => self.tail = prev,
             _ => entries[next as usize].link_mut().prev = prev,
         }
-        *entries[index as usize].link_mut() = Link::UNLINKED;
         self.len -= 1;
     }
 }

@@ -7,25 +7,42 @@
 //! have no surge: where `max_cost` leaves no room for both, the old one ends first.
 
 use super::group::Group;
-use super::slot::State;
-use super::{Ledger, NIL};
+use super::rules::KeyRules;
+use super::slot::{Slot, State};
+use super::{Ledger, NIL, Totals};
 use crate::meta::Reason;
 use crate::time::Time;
 
-impl Ledger {
-    /// When a slot begins to retire; never where nothing is kept idle, or twice.
+impl Slot {
+    /// When it begins to retire; never where nothing is kept idle, or twice.
     #[inline]
-    pub(super) fn retires_at(&self, index: u32) -> Time {
-        let slot = &self.slots[index as usize];
-        let rules = &self.groups[slot.group as usize].rules;
+    pub(super) fn retires_at(&self, rules: &KeyRules) -> Time {
         match rules.replace_ahead {
             // Not before half of its life is over: else a long lead would replace one new resource
             // by the next.
-            Some(ahead) if rules.min_idle > 0 && !slot.retiring => {
-                slot.lifetime_end.before(ahead).max(slot.created.half_way_to(slot.lifetime_end))
+            Some(ahead) if rules.min_idle > 0 && !self.retiring => {
+                self.lifetime_end.before(ahead).max(self.created.half_way_to(self.lifetime_end))
             }
             _ => Time::NEVER,
         }
+    }
+}
+
+impl Totals {
+    /// A retiring slot has become idle, or is idle no longer.
+    #[cold]
+    pub(super) fn count_retiring_idle(&mut self, group: &mut Group, becomes_idle: bool) {
+        let count = |of: &mut u32| if becomes_idle { *of += 1 } else { *of -= 1 };
+        count(&mut self.retiring_idle);
+        count(&mut group.retiring_idle);
+    }
+}
+
+impl Ledger {
+    /// When a slot begins to retire.
+    pub(super) fn retires_at(&self, index: u32) -> Time {
+        let slot = &self.slots[index as usize];
+        slot.retires_at(&self.groups[slot.group as usize].rules)
     }
 
     /// A slot was lent: if that is its last use, and something is kept idle, it retires.
@@ -62,14 +79,6 @@ impl Ledger {
             record.retiring -= 1;
             record.retiring_idle -= idle;
         }
-    }
-
-    /// A retiring slot has become idle, or is idle no longer.
-    #[cold]
-    pub(super) fn count_retiring_idle(&mut self, group: u32, becomes_idle: bool) {
-        let count = |of: &mut u32| if becomes_idle { *of += 1 } else { *of -= 1 };
-        count(&mut self.totals.retiring_idle);
-        count(&mut self.group(group).retiring_idle);
     }
 
     /// More than the minimum is idle: retiring slots are needed no longer.

@@ -3,22 +3,24 @@
 //! room for waiters of other keys, and end after `idle_timeout`. A minimum idle stays awake, and so
 //! does what adaptive sizing keeps.
 
-use super::slot::{Check, State};
-use super::{Job, Ledger, NIL};
+use super::slot::{Check, Slot, State};
+use super::{Job, Ledger, NIL, Rules};
 use crate::meta::{Reason, ResourceId};
 use crate::time::Time;
 
-impl Ledger {
-    /// When an idle slot is put to sleep.
+impl Slot {
+    /// When it is put to sleep, if it stays idle.
     #[inline]
-    pub(super) fn sleeps_at(&self, index: u32) -> Time {
-        self.slots[index as usize].idle_since.after(self.rules.hibernate_after)
+    pub(super) fn sleeps_at(&self, rules: &Rules) -> Time {
+        self.idle_since.after(rules.hibernate_after)
     }
+}
 
+impl Ledger {
     /// Puts an idle slot to sleep whose time has come; `false` if it is needed awake.
     pub(super) fn put_to_sleep(&mut self, index: u32, now: Time) -> bool {
         let group = &self.groups[self.slots[index as usize].group as usize];
-        let due = now >= self.sleeps_at(index);
+        let due = now >= self.slots[index as usize].sleeps_at(&self.rules);
         let spare = due && group.waiters.is_empty() && !self.is_needed_awake(index);
         if spare {
             self.clean(index, State::Hibernating);
@@ -54,7 +56,7 @@ impl Ledger {
         self.link_to_key(index);
         self.set_expiry(index);
         self.refresh(group);
-        self.trim_idle(index);
+        self.trim_idle(group);
     }
 
     /// Wakes a sleeper of the group; `false` if there is none. Expired ones on the way are destroyed.

@@ -2,7 +2,9 @@
 
 use std::panic::Location;
 
+use super::group::Group;
 use super::list::{Link, Linked, NIL};
+use super::rules::KeyRules;
 use crate::meta::{Reason, ResourceId};
 use crate::time::Time;
 
@@ -169,6 +171,35 @@ impl Slot {
             told_overdue: 0,
             by_key: Link::UNLINKED,
             by_age: Link::UNLINKED,
+        }
+    }
+}
+
+impl Slot {
+    /// Says whether it will probably serve the next waiter of its group.
+    #[inline]
+    pub(super) fn hope(&mut self, group: &mut Group, hopeful: bool) {
+        if self.hopeful == hopeful {
+            return;
+        }
+        self.hopeful = hopeful;
+        match hopeful {
+            true => group.hopeful += 1,
+            false => group.hopeful -= 1,
+        }
+    }
+
+    /// Why it must not be used again.
+    #[inline]
+    pub(super) fn unfit(&self, rules: &KeyRules, now: Time) -> Option<Reason> {
+        if self.doom.is_some() {
+            self.doom
+        } else if self.uses >= rules.max_uses {
+            Some(Reason::MaxUses)
+        } else if now >= self.lifetime_end {
+            Some(Reason::MaxLifetime)
+        } else {
+            None
         }
     }
 }
