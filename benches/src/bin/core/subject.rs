@@ -173,6 +173,7 @@ fn race<P: TaskPool, T: Send + 'static, F: Future<Output = T> + Send + 'static>(
 ) -> Option<(Vec<T>, Watch)> {
     runtime.block_on(async {
         let pool = P::build(load.size).await;
+        pool.fill(load.size).await;
         for _ in 0..200 {
             pool.cycle(Hold::Nothing).await;
         }
