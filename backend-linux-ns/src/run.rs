@@ -136,7 +136,9 @@ impl Run {
     /// Wakes `waker` when the command ends or is killed.
     pub(crate) fn wake_at_end(&self, waker: &Waker) {
         let mut state = self.state.lock();
-        if !state.wakers.iter().any(|known| known.will_wake(waker)) {
+        if state.ended {
+            waker.wake_by_ref();
+        } else if !state.wakers.iter().any(|known| known.will_wake(waker)) {
             state.wakers.push(waker.clone());
         }
     }
@@ -147,7 +149,7 @@ impl Run {
     }
 
     /// Whether no other command ran meanwhile, so that the cgroup's numbers are its own.
-    fn was_alone(&self) -> bool {
+    pub(crate) fn was_alone(&self) -> bool {
         self.lease.running.lock().starts == self.starts_before
     }
 
@@ -284,30 +286,14 @@ impl Facts {
 pub(crate) struct Watch {
     run: Arc<Run>,
     timer: Option<Pin<Box<Sleep>>>,
-    /// Until when nobody reads the command's output.
-    quiet: Option<Instant>,
     ended: bool,
 }
 
 impl Watch {
     pub(crate) fn new(run: Arc<Run>) -> Self {
-        let mut watch = Self { run, timer: None, quiet: None, ended: false };
+        let mut watch = Self { run, timer: None, ended: false };
         watch.set_timer(Some(Duration::ZERO));
         watch
-    }
-
-    /// Like [`new`](Self::new); [`quiet`](Self::quiet) then waits so long.
-    pub(crate) fn quietly(run: Arc<Run>, time: Duration) -> Self {
-        let quiet = Some(run.started + time);
-        let mut watch = Self { run, timer: None, quiet, ended: false };
-        watch.set_timer(Some(Duration::ZERO));
-        watch
-    }
-
-    /// Waits for the end or for the end of the quiet time, which gives `None`. One timer serves both, since
-    /// each costs a wake-up of the runtime.
-    pub(crate) async fn quiet(&mut self) -> Option<Result<Outcome, Error>> {
-        std::future::poll_fn(|cx| self.poll_event(cx)).await
     }
 
     /// The next moment at which there is something to look at, with so much processor time used.
@@ -317,7 +303,7 @@ impl Watch {
         let wall = run.limits.wall_time.map(|limit| run.started + limit);
         let next = match killed {
             Some(_) => killed,
-            None => [wall, self.next_look_at_cpu(cpu), self.quiet].into_iter().flatten().min(),
+            None => [wall, self.next_look_at_cpu(cpu)].into_iter().flatten().min(),
         };
         match (&mut self.timer, next) {
             (Some(timer), Some(next)) => timer.as_mut().reset(next.into()),
@@ -356,33 +342,6 @@ impl Watch {
     }
 }
 
-impl Watch {
-    /// The end, or `None` when the quiet time is over.
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Outcome, Error>>> {
-        loop {
-            if let Poll::Ready(exit) = self.run.lease.poll_exit(cx, self.run.index) {
-                self.ended = true;
-                let ended = exit.map(|exit| self.run.conclude(&exit));
-                return Poll::Ready(Some(ended.inspect_err(|_| self.run.lease.end())));
-            }
-            self.run.wake_at_end(cx.waker());
-            if self.run.state.lock().cause.is_some() {
-                self.set_timer(None);
-            }
-            let Some(timer) = &mut self.timer else { return Poll::Pending };
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let quiet_is_over = self.quiet.take_if(|until| Instant::now() >= *until).is_some();
-            self.look();
-            self.set_timer(self.run.cpu_used());
-            if quiet_is_over {
-                return Poll::Ready(None);
-            }
-        }
-    }
-}
-
 /// How many processors a command may use at once, asked once: the answer takes the system longer than a run.
 /// Those of the machine, since a thread that asks may be bound to fewer than the launcher.
 fn processors() -> u32 {
@@ -398,9 +357,20 @@ impl Future for Watch {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            if let Some(ended) = ready!(self.poll_event(cx)) {
-                return Poll::Ready(ended);
+            if let Poll::Ready(exit) = self.run.lease.poll_exit(cx, self.run.index) {
+                self.ended = true;
+                let ended = exit.map(|exit| self.run.conclude(&exit));
+                return Poll::Ready(ended.inspect_err(|_| self.run.lease.end()));
             }
+            self.run.wake_at_end(cx.waker());
+            if self.run.state.lock().cause.is_some() {
+                self.set_timer(None);
+            }
+            let Some(timer) = &mut self.timer else { return Poll::Pending };
+            ready!(timer.as_mut().poll(cx));
+            self.look();
+            let used = self.run.cpu_used();
+            self.set_timer(used);
         }
     }
 }
