@@ -15,6 +15,7 @@ use poolyard_exec::{
 };
 use tokio::io::{AsyncRead, ReadBuf};
 
+use crate::alarm::Alarm;
 use crate::channel::{self, Channel};
 use crate::error::{Error, Stage};
 use crate::files;
@@ -40,6 +41,8 @@ struct Started {
     ends: Ends,
     /// What we have left of the command's ends.
     theirs: Theirs,
+    /// For every command but the first.
+    alarm: Option<Alarm>,
 }
 
 /// Our ends of the standard streams.
@@ -70,12 +73,13 @@ impl Exec for Sandbox {
     async fn exec(&self, command: &Command) -> Result<Outcome, ExecError> {
         command.refuse_piped()?;
         let limits = self.support_ref().check(command)?;
-        let Started { run, runner, ends, mut theirs } = self.start(command, limits, Fds::new()).await?;
+        let Started { run, runner, ends, mut theirs, alarm } =
+            self.start(command, limits, Fds::new()).await?;
         // Ours keep pipes from closing, which would wake this task for nothing at the command's end.
         if command.tty.is_some() {
             theirs.clear();
         }
-        let mut watch = Watch::new(Arc::clone(&run));
+        let mut watch = Watch::new(Arc::clone(&run), alarm);
         let mut streams = ends.into_outputs(&run).map_err(internal)?;
         let ended = collect(&mut watch, &mut streams, command.capture).await;
         let code = ended.as_ref().ok().and_then(|outcome| outcome.status).and_then(WaitStatus::code);
@@ -100,10 +104,10 @@ impl ExecFds for Sandbox {
     async fn spawn_with_fds(&self, command: &Command, fds: Fds) -> Result<Process, ExecError> {
         let limits = self.support_ref().check(command)?;
         fds.check(command)?;
-        let Started { run, runner, ends, theirs } = self.start(command, limits, fds).await?;
+        let Started { run, runner, ends, theirs, alarm } = self.start(command, limits, fds).await?;
         // Who reads hears of the end of a stream when the command closes it.
         drop(theirs);
-        let mut watch = Watch::new(Arc::clone(&run));
+        let mut watch = Watch::new(Arc::clone(&run), alarm);
         // Closed by execve, or a reason why not.
         let runner = Channel::over(runner).map_err(internal)?;
         if let Ok(Some(message)) = runner.receive().await {
@@ -149,9 +153,13 @@ impl Sandbox {
         };
         theirs.extend(given);
         theirs.sort_by_key(|(number, _)| *number);
-        let (index, runner) = match runner {
-            Some(runner) => (FIRST, runner),
-            None => lease.spawn_runner().await.map_err(ExecError::from)?,
+        let (index, runner, alarm) = match runner {
+            Some(runner) => (FIRST, runner, None),
+            None => {
+                let alarm = Alarm::new().map_err(internal)?;
+                let (index, runner) = lease.spawn_runner().await.map_err(ExecError::from)?;
+                (index, runner, Some(alarm))
+            }
         };
         let version = self.shared().cgroup_version();
         let mut run = Run::prepare(Arc::clone(lease), version, index, before, limits).map_err(busy)?;
@@ -163,7 +171,7 @@ impl Sandbox {
         run.begin();
         channel::send(runner.as_raw_fd(), &request.frame, &handed)
             .map_err(|_| ExecError::from(Error::gone("the runner is gone")))?;
-        Ok(Started { run: Arc::new(run), runner, ends, theirs })
+        Ok(Started { run: Arc::new(run), runner, ends, theirs, alarm })
     }
 
     async fn collect_files(&self, command: &Command, outcome: &mut Outcome) -> Result<(), ExecError> {

@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 use poolyard_guest::frame::{Header, Writer};
 
+use crate::alarm::Alarm;
 use crate::cgroup::{Reading, Slot};
 use crate::channel::{self, Channel, Message};
 use crate::error::{Error, Stage};
@@ -31,6 +32,8 @@ pub(crate) struct Lease {
     slot: Option<Arc<Slot>>,
     /// What was prepared for the first command, until it takes it.
     armed: Mutex<Option<Armed>>,
+    /// For the times of that command.
+    pub(crate) alarm: Alarm,
     /// What that command has used, to be closed with the lease.
     spent: Mutex<Option<Spent>>,
     mail: Mutex<Mail>,
@@ -87,12 +90,19 @@ struct Mail {
 }
 
 impl Lease {
-    pub(crate) fn new(init: Channel, init_pidfd: OwnedFd, armed: Armed, slot: Option<Arc<Slot>>) -> Self {
+    pub(crate) fn new(
+        init: Channel,
+        init_pidfd: OwnedFd,
+        armed: Armed,
+        alarm: Alarm,
+        slot: Option<Arc<Slot>>,
+    ) -> Self {
         Self {
             init,
             init_pidfd,
             slot,
             armed: Mutex::new(Some(armed)),
+            alarm,
             spent: Mutex::default(),
             mail: Mutex::default(),
             next_index: AtomicU32::new(FIRST + 1),

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 use poolyard_exec::{Limit, Limits, Measured, Outcome, Source, Usage, Verdict, WaitStatus};
-use tokio::time::{Sleep, sleep_until};
 
+use crate::alarm::Alarm;
 use crate::cgroup::{Reading, Slot, SlotLimits, Version};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::lease::{Exit, Lease};
@@ -285,19 +285,24 @@ impl Facts {
 /// Waits for the end of a run and enforces its times. Dropping it before the end kills the command.
 pub(crate) struct Watch {
     run: Arc<Run>,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Its own, unless it is for the first command of the lease, which finds one there.
+    alarm: Option<Alarm>,
     ended: bool,
 }
 
 impl Watch {
-    pub(crate) fn new(run: Arc<Run>) -> Self {
-        let mut watch = Self { run, timer: None, ended: false };
-        watch.set_timer(Some(Duration::ZERO));
+    pub(crate) fn new(run: Arc<Run>, alarm: Option<Alarm>) -> Self {
+        let watch = Self { run, alarm, ended: false };
+        watch.set_alarm(Some(Duration::ZERO));
         watch
     }
 
-    /// The next moment at which there is something to look at, with so much processor time used.
-    fn set_timer(&mut self, cpu: Option<Duration>) {
+    fn alarm(&self) -> &Alarm {
+        self.alarm.as_ref().unwrap_or(&self.run.lease.alarm)
+    }
+
+    /// To the next moment at which there is something to look at, with so much processor time used.
+    fn set_alarm(&self, cpu: Option<Duration>) {
         let run = &self.run;
         let killed = run.state.lock().cause.map(|(_, at)| at + GRACE);
         let wall = run.limits.wall_time.map(|limit| run.started + limit);
@@ -305,9 +310,9 @@ impl Watch {
             Some(_) => killed,
             None => [wall, self.next_look_at_cpu(cpu)].into_iter().flatten().min(),
         };
-        match (&mut self.timer, next) {
-            (Some(timer), Some(next)) => timer.as_mut().reset(next.into()),
-            (_, next) => self.timer = next.map(|next| Box::pin(sleep_until(next.into()))),
+        if self.alarm().set(next).is_err() {
+            // Nobody could enforce a limit.
+            run.lease.end();
         }
     }
 
@@ -323,7 +328,7 @@ impl Watch {
         Some(Instant::now() + (left / parallel.max(1)).max(SHORTEST_LOOK))
     }
 
-    fn look(&mut self) {
+    fn look(&self) {
         let run = &self.run;
         let now = Instant::now();
         if let Some((_, at)) = run.state.lock().cause {
@@ -364,13 +369,13 @@ impl Future for Watch {
             }
             self.run.wake_at_end(cx.waker());
             if self.run.state.lock().cause.is_some() {
-                self.set_timer(None);
+                self.set_alarm(None);
             }
-            let Some(timer) = &mut self.timer else { return Poll::Pending };
-            ready!(timer.as_mut().poll(cx));
+            if let Err(e) = ready!(self.alarm().poll(cx)) {
+                return Poll::Ready(Err(Error::system(Stage::Run, e)));
+            }
             self.look();
-            let used = self.run.cpu_used();
-            self.set_timer(used);
+            self.set_alarm(self.run.cpu_used());
         }
     }
 }
