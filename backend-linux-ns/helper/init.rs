@@ -104,22 +104,25 @@ impl<'a> Init<'a> {
             }
             let ended = self.running.iter_mut().find(|slot| slot.is_some_and(|running| running.pid == pid));
             if let Some(running) = ended.and_then(Option::take) {
-                self.finish();
+                let alone = self.finish();
                 report_exit(self.host, running.index, status, &usage);
+                if alone {
+                    break;
+                }
             }
         }
     }
 
-    /// After the last command nothing keeps running, unless it was asked for.
-    fn finish(&self) {
+    /// After the last command nothing keeps running, unless it was asked for. Says whether nobody is left.
+    fn finish(&self) -> bool {
         if self.plan.keep_background || self.running.iter().any(Option::is_some) {
-            return;
+            return false;
         }
         // Whoever loses its parent here becomes a child of this process, so without children it is alone. To
         // signal everybody the kernel would look at every process of the machine.
         loop {
             match sys::wait4(-1, sys::WNOHANG) {
-                Err(_) => return,
+                Err(_) => return true,
                 Ok((0, ..)) => break,
                 Ok(_) => {}
             }
@@ -127,6 +130,7 @@ impl<'a> Init<'a> {
         // In a pid namespace -1 is everything but its init.
         let _ = sys::kill(-1, sys::SIGKILL);
         while sys::wait4(-1, 0).is_ok() {}
+        true
     }
 
     fn answer(&mut self, buffer: &mut [u8]) {

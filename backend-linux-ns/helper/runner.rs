@@ -14,6 +14,8 @@ use crate::protocol::{Kind, MAX_FRAME, Stage};
 /// The command's descriptors lie below, the runner's own from here on.
 const OWN_FDS: usize = 128;
 const F_DUPFD_CLOEXEC: i32 = 1030;
+/// Where a runner waits, and most commands start.
+const WORK_DIR: &CStr = c"/box";
 
 /// Strips itself, tells the host, waits for the command and executes it.
 pub fn run(plan: &Plan<'_>, host: i32, procs: &[i32], init: Option<i32>) -> ! {
@@ -49,7 +51,7 @@ fn take_place(procs: &[i32]) -> Result<()> {
 }
 
 fn strip(plan: &Plan<'_>) -> Result<()> {
-    sys::chdir(c"/box").at(Stage::WorkingDirectory)?;
+    sys::chdir(WORK_DIR).at(Stage::WorkingDirectory)?;
     empty_stdin().at(Stage::MapFds)?;
     drop_privileges(plan)
 }
@@ -132,7 +134,10 @@ impl Request {
             sys::set_affinity(&self.mask[..self.mask_len]).at(Stage::Affinity)?;
         }
         let cwd = words.get(self.cwd..).and_then(|text| CStr::from_bytes_until_nul(text).ok());
-        sys::chdir(cwd.ok_or(BadFrame).at(Stage::Protocol)?).at(Stage::WorkingDirectory)?;
+        let cwd = cwd.ok_or(BadFrame).at(Stage::Protocol)?;
+        if cwd != WORK_DIR {
+            sys::chdir(cwd).at(Stage::WorkingDirectory)?;
+        }
         for (index, &(resource, soft, hard)) in self.limits[..self.limit_count].iter().enumerate() {
             limit(resource, soft, hard).at_index(Stage::ResourceLimit, index)?;
         }

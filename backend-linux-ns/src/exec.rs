@@ -1,11 +1,11 @@
 //! [`Exec`] for [`Sandbox`]: from a command to its outcome.
 
 use std::future::{Future, poll_fn};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use poolyard_exec::{
@@ -15,22 +15,23 @@ use poolyard_exec::{
 };
 use tokio::io::{AsyncRead, ReadBuf};
 
+use crate::alarm::Alarm;
 use crate::channel::{self, Channel};
 use crate::error::{Error, Stage};
 use crate::files;
-use crate::lease::Lease;
+use crate::lease::{FIRST, Lease};
 use crate::protocol::{Kind, open};
 use crate::request;
 use crate::run::{Cause, Run, Watch};
 use crate::sandbox::Sandbox;
-use crate::streams::{self, Input, Pipe, Stream, Tap};
-
-/// How long a command runs before its output is read while it runs. Most are over by then, and their
-/// pipes are read once, at the end; a pipe holds 64 KiB, so a fast writer waits no longer than this.
-const QUIET: Duration = Duration::from_millis(1);
+use crate::spec::Background;
+use crate::streams::{self, Input, OutputEnd, OutputPipe, Stream};
 
 /// What a runner that could not execute a program ends with; a program may end with it, too.
 const NOT_STARTED: i32 = 127;
+
+/// What a pipe holds that a command has made as large as it may.
+const FULLEST_PIPE: usize = 1 << 20;
 
 /// A command whose runner has been told to start it.
 struct Started {
@@ -38,14 +39,18 @@ struct Started {
     /// Its socket closes when the program starts, and holds the reason if it cannot.
     runner: OwnedFd,
     ends: Ends,
+    /// What we have left of the command's ends.
+    theirs: Theirs,
+    /// For every command but the first.
+    alarm: Option<Alarm>,
 }
 
 /// Our ends of the standard streams.
 #[derive(Default)]
 struct Ends {
     stdin: Option<OwnedFd>,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
+    stdout: Option<OutputEnd>,
+    stderr: Option<OutputEnd>,
     terminal: Option<Arc<OwnedFd>>,
     /// Whether someone writes to the terminal.
     terminal_input: bool,
@@ -68,18 +73,29 @@ impl Exec for Sandbox {
     async fn exec(&self, command: &Command) -> Result<Outcome, ExecError> {
         command.refuse_piped()?;
         let limits = self.support_ref().check(command)?;
-        let started = self.start(command, limits, Fds::new()).await?;
-        let mut watch = Watch::quietly(Arc::clone(&started.run), QUIET);
-        let ended = collect(&mut watch, &started.run, command.capture, started.ends).await;
+        let Started { run, runner, ends, mut theirs, alarm } =
+            self.start(command, limits, Fds::new()).await?;
+        // Ours keep pipes from closing, which would wake this task for nothing at the command's end.
+        if command.tty.is_some() {
+            theirs.clear();
+        }
+        let mut watch = Watch::new(Arc::clone(&run), alarm);
+        let mut streams = ends.into_outputs(&run).map_err(internal)?;
+        let ended = collect(&mut watch, &mut streams, command.capture).await;
         let code = ended.as_ref().ok().and_then(|outcome| outcome.status).and_then(WaitStatus::code);
         // Any other code is the program's own.
         if matches!(code, None | Some(NOT_STARTED))
-            && let Some(error) = start_failure(&started.runner)
+            && let Some(error) = start_failure(&runner)
         {
             return Err(error.into());
         }
         let mut outcome = ended?;
         self.collect_files(command, &mut outcome).await?;
+        // Who was left running must find out that nobody reads any more.
+        let nobody_left = self.spec().inner().background == Background::Kill && run.was_alone();
+        if run.index == FIRST && nobody_left {
+            run.lease.keep((runner, streams.map(|stream| stream.map(Stream::into_end)), theirs));
+        }
         Ok(outcome)
     }
 }
@@ -88,8 +104,10 @@ impl ExecFds for Sandbox {
     async fn spawn_with_fds(&self, command: &Command, fds: Fds) -> Result<Process, ExecError> {
         let limits = self.support_ref().check(command)?;
         fds.check(command)?;
-        let Started { run, runner, ends } = self.start(command, limits, fds).await?;
-        let mut watch = Watch::new(Arc::clone(&run));
+        let Started { run, runner, ends, theirs, alarm } = self.start(command, limits, fds).await?;
+        // Who reads hears of the end of a stream when the command closes it.
+        drop(theirs);
+        let mut watch = Watch::new(Arc::clone(&run), alarm);
         // Closed by execve, or a reason why not.
         let runner = Channel::over(runner).map_err(internal)?;
         if let Ok(Some(message)) = runner.receive().await {
@@ -135,9 +153,13 @@ impl Sandbox {
         };
         theirs.extend(given);
         theirs.sort_by_key(|(number, _)| *number);
-        let (index, runner) = match runner {
-            Some(runner) => (0, runner),
-            None => lease.spawn_runner().await.map_err(ExecError::from)?,
+        let (index, runner, alarm) = match runner {
+            Some(runner) => (FIRST, runner, None),
+            None => {
+                let alarm = Alarm::new().map_err(internal)?;
+                let (index, runner) = lease.spawn_runner().await.map_err(ExecError::from)?;
+                (index, runner, Some(alarm))
+            }
         };
         let version = self.shared().cgroup_version();
         let mut run = Run::prepare(Arc::clone(lease), version, index, before, limits).map_err(busy)?;
@@ -149,7 +171,7 @@ impl Sandbox {
         run.begin();
         channel::send(runner.as_raw_fd(), &request.frame, &handed)
             .map_err(|_| ExecError::from(Error::gone("the runner is gone")))?;
-        Ok(Started { run: Arc::new(run), runner, ends })
+        Ok(Started { run: Arc::new(run), runner, ends, theirs, alarm })
     }
 
     async fn collect_files(&self, command: &Command, outcome: &mut Outcome) -> Result<(), ExecError> {
@@ -184,7 +206,7 @@ fn start_failure(runner: &OwnedFd) -> Option<Error> {
 fn standard_streams(
     command: &Command,
     given: &[(u32, OwnedFd)],
-    prepared: [Option<Pipe>; 2],
+    prepared: [Option<OutputPipe>; 2],
 ) -> std::io::Result<(Ends, Theirs)> {
     let (mut ends, mut theirs) = (Ends::default(), Theirs::new());
     match &command.stdin {
@@ -227,11 +249,12 @@ fn terminal_ends(command: &Command, master: &OwnedFd, size: TtySize) -> std::io:
 }
 
 impl Ends {
-    fn into_taps(self, run: &Run) -> std::io::Result<Taps> {
-        let tap = |end: OwnedFd| Tap::new(end, run.limits().output);
+    /// Standard output and standard error. A terminal has but one stream.
+    fn into_outputs(self, run: &Arc<Run>) -> std::io::Result<[Option<Stream>; 2]> {
+        let stream = |end, number| Stream::new(end, Arc::clone(run), number);
         match self.terminal {
-            Some(terminal) => Ok([Some(tap(terminal.try_clone()?)), None]),
-            None => Ok([self.stdout.map(tap), self.stderr.map(tap)]),
+            Some(terminal) => Ok([Some(stream(streams::output_end(terminal.try_clone()?)?, 0)), None]),
+            None => Ok([self.stdout.map(|end| stream(end, 0)), self.stderr.map(|end| stream(end, 1))]),
         }
     }
 
@@ -244,29 +267,36 @@ impl Ends {
             (None, Some(terminal)) if self.terminal_input => Some(Input::new(terminal.try_clone()?, true)?),
             (None, _) => None,
         };
-        let [stdout, stderr] = self.into_taps(run)?;
-        let reader = |tap: Option<Tap>, number| match tap {
-            Some(tap) => {
-                Ok::<_, std::io::Error>(OutputReader::new(Stream::new(tap, Arc::clone(run), number)?))
-            }
-            None => Ok(OutputReader::new(tokio::io::empty())),
+        let [stdout, stderr] = self.into_outputs(run)?;
+        let reader = |stream: Option<Stream>| match stream {
+            Some(stream) => OutputReader::new(stream),
+            None => OutputReader::new(tokio::io::empty()),
         };
-        Ok((stdin.map(InputWriter::new), reader(stdout, 0)?, reader(stderr, 1)?))
+        Ok((stdin.map(InputWriter::new), reader(stdout), reader(stderr)))
     }
 }
 
-/// Waits for the end and collects the streams; reads them meanwhile only if the command runs for long.
-async fn collect(watch: &mut Watch, run: &Arc<Run>, capture: u64, ends: Ends) -> Result<Outcome, ExecError> {
-    let taps = ends.into_taps(run).map_err(internal)?;
+/// Reads the streams until the command has ended, and then what is left in them.
+async fn collect(
+    watch: &mut Watch,
+    streams: &mut [Option<Stream>; 2],
+    capture: u64,
+) -> Result<Outcome, ExecError> {
     let mut outputs = [Output::default(), Output::default()];
-    let (ended, taps) = match watch.quiet().await {
-        Some(ended) => (ended, taps),
-        None => read_along(watch, run, capture, taps, &mut outputs).await.map_err(internal)?,
-    };
-    let mut outcome = ended?;
+    let ended = poll_fn(|cx| {
+        // First: who writes faster than is read here would let nothing else have a turn.
+        let ended = Pin::new(&mut *watch).poll(cx);
+        if ended.is_pending() {
+            for (stream, output) in streams.iter_mut().zip(&mut outputs) {
+                poll_into(stream, output, capture, cx);
+            }
+        }
+        ended
+    });
+    let mut outcome = ended.await?;
     let mut over = false;
-    for (tap, output) in taps.into_iter().zip(&mut outputs) {
-        over |= tap.is_some_and(|mut tap| drain(&mut tap, output, capture));
+    for (stream, output) in streams.iter_mut().zip(&mut outputs) {
+        over |= stream.as_mut().is_some_and(|stream| drain(stream, output, capture));
     }
     if over {
         // It had written too much before it ended by itself.
@@ -279,34 +309,11 @@ async fn collect(watch: &mut Watch, run: &Arc<Run>, capture: u64, ends: Ends) ->
     Ok(outcome)
 }
 
-type Taps = [Option<Tap>; 2];
-
-async fn read_along(
-    watch: &mut Watch,
-    run: &Arc<Run>,
-    capture: u64,
-    taps: Taps,
-    outputs: &mut [Output; 2],
-) -> std::io::Result<(Result<Outcome, Error>, Taps)> {
-    let [stdout, stderr] = taps;
-    let stream =
-        |tap: Option<Tap>, number| tap.map(|tap| Stream::new(tap, Arc::clone(run), number)).transpose();
-    let mut streams = [stream(stdout, 0)?, stream(stderr, 1)?];
-    let ended = poll_fn(|cx| {
-        for (stream, output) in streams.iter_mut().zip(outputs.iter_mut()) {
-            poll_into(stream, output, capture, cx);
-        }
-        Pin::new(&mut *watch).poll(cx)
-    });
-    let ended = ended.await;
-    Ok((ended, streams.map(|stream| stream.map(Stream::into_tap))))
-}
-
 /// Reads what is there. A stream at its end is dropped.
 fn poll_into(stream: &mut Option<Stream>, output: &mut Output, capture: u64, cx: &mut Context<'_>) {
-    let mut space = [0; 16 << 10];
+    let mut space = [const { MaybeUninit::uninit() }; 16 << 10];
     while let Some(open) = stream {
-        let mut buffer = ReadBuf::new(&mut space);
+        let mut buffer = ReadBuf::uninit(&mut space);
         match Pin::new(open).poll_read(cx, &mut buffer) {
             Poll::Pending => return,
             Poll::Ready(Ok(())) if !buffer.filled().is_empty() => output.push(buffer.filled(), capture),
@@ -316,10 +323,11 @@ fn poll_into(stream: &mut Option<Stream>, output: &mut Output, capture: u64, cx:
 }
 
 /// Reads what is left in a stream whose command has ended. Says whether it was over the limit.
-fn drain(tap: &mut Tap, output: &mut Output, capture: u64) -> bool {
+fn drain(stream: &mut Stream, output: &mut Output, capture: u64) -> bool {
     let mut space = [0; 4 << 10];
-    loop {
-        match tap.read(&mut space) {
+    // Who was left running may write for ever.
+    for _ in 0..FULLEST_PIPE / space.len() {
+        match stream.read_rest(&mut space) {
             Ok((given, over)) => {
                 output.push(&space[..given], capture);
                 output.truncated |= over;
@@ -327,10 +335,11 @@ fn drain(tap: &mut Tap, output: &mut Output, capture: u64) -> bool {
                     return over;
                 }
             }
-            // Only someone who was left running still holds the other end.
+            // The other end is open still: here, or with someone who was left running.
             Err(_) => return false,
         }
     }
+    false
 }
 
 fn merge(into: &mut Output, output: Output) {

@@ -15,11 +15,15 @@ use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 use poolyard_guest::frame::{Header, Writer};
 
+use crate::alarm::Alarm;
 use crate::cgroup::{Reading, Slot};
 use crate::channel::{self, Channel, Message};
 use crate::error::{Error, Stage};
 use crate::protocol::Kind;
-use crate::streams::{Pipe, output_pipe};
+use crate::streams::{OutputEnd, OutputPipe, output_pipe};
+
+/// The index of the command that finds everything prepared.
+pub(crate) const FIRST: u32 = 0;
 
 #[derive(Debug)]
 pub(crate) struct Lease {
@@ -28,6 +32,10 @@ pub(crate) struct Lease {
     slot: Option<Arc<Slot>>,
     /// What was prepared for the first command, until it takes it.
     armed: Mutex<Option<Armed>>,
+    /// For the times of that command.
+    pub(crate) alarm: Alarm,
+    /// What that command has used, to be closed with the lease.
+    spent: Mutex<Option<Spent>>,
     mail: Mutex<Mail>,
     next_index: AtomicU32,
     /// Commands that run, and what they agreed on.
@@ -45,10 +53,14 @@ pub(crate) struct Armed {
     /// for nothing.
     pub(crate) runner: OwnedFd,
     /// For standard output and standard error.
-    pub(crate) pipes: [Pipe; 2],
+    pub(crate) pipes: [OutputPipe; 2],
     /// What the slot has counted so far, its peak set back.
     pub(crate) before: Option<Reading>,
 }
+
+/// What the first command used of that: the runner's socket, our ends of its pipes, its own ends. To close it all
+/// takes several microseconds, which its caller need not wait for.
+pub(crate) type Spent = (OwnedFd, [Option<OutputEnd>; 2], Vec<(u32, OwnedFd)>);
 
 impl Armed {
     pub(crate) fn prepare(runner: Channel, slot: Option<&Slot>) -> io::Result<Self> {
@@ -78,15 +90,22 @@ struct Mail {
 }
 
 impl Lease {
-    pub(crate) fn new(init: Channel, init_pidfd: OwnedFd, armed: Armed, slot: Option<Arc<Slot>>) -> Self {
+    pub(crate) fn new(
+        init: Channel,
+        init_pidfd: OwnedFd,
+        armed: Armed,
+        alarm: Alarm,
+        slot: Option<Arc<Slot>>,
+    ) -> Self {
         Self {
             init,
             init_pidfd,
             slot,
             armed: Mutex::new(Some(armed)),
+            alarm,
+            spent: Mutex::default(),
             mail: Mutex::default(),
-            // The armed runner has index 0.
-            next_index: AtomicU32::new(1),
+            next_index: AtomicU32::new(FIRST + 1),
             running: Mutex::default(),
             touched: AtomicBool::new(false),
             broken: AtomicBool::new(false),
@@ -152,6 +171,11 @@ impl Lease {
     /// What was prepared for the first command; `None` for all others.
     pub(crate) fn take_armed(&self) -> Option<Armed> {
         self.armed.lock().take()
+    }
+
+    /// Keeps what the first command has used until the lease ends.
+    pub(crate) fn keep(&self, spent: Spent) {
+        *self.spent.lock() = Some(spent);
     }
 
     /// A new runner, for a command that is not the first: its index and its socket.

@@ -76,6 +76,8 @@
 extern crate poolyard_guest as poolyard_rt;
 
 #[cfg(target_os = "linux")]
+mod alarm;
+#[cfg(target_os = "linux")]
 mod cgroup;
 #[cfg(target_os = "linux")]
 mod channel;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 use poolyard_exec::{Limit, Limits, Measured, Outcome, Source, Usage, Verdict, WaitStatus};
-use tokio::time::{Sleep, sleep_until};
 
+use crate::alarm::Alarm;
 use crate::cgroup::{Reading, Slot, SlotLimits, Version};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::lease::{Exit, Lease};
@@ -136,7 +136,9 @@ impl Run {
     /// Wakes `waker` when the command ends or is killed.
     pub(crate) fn wake_at_end(&self, waker: &Waker) {
         let mut state = self.state.lock();
-        if !state.wakers.iter().any(|known| known.will_wake(waker)) {
+        if state.ended {
+            waker.wake_by_ref();
+        } else if !state.wakers.iter().any(|known| known.will_wake(waker)) {
             state.wakers.push(waker.clone());
         }
     }
@@ -147,7 +149,7 @@ impl Run {
     }
 
     /// Whether no other command ran meanwhile, so that the cgroup's numbers are its own.
-    fn was_alone(&self) -> bool {
+    pub(crate) fn was_alone(&self) -> bool {
         self.lease.running.lock().starts == self.starts_before
     }
 
@@ -283,45 +285,34 @@ impl Facts {
 /// Waits for the end of a run and enforces its times. Dropping it before the end kills the command.
 pub(crate) struct Watch {
     run: Arc<Run>,
-    timer: Option<Pin<Box<Sleep>>>,
-    /// Until when nobody reads the command's output.
-    quiet: Option<Instant>,
+    /// Its own, unless it is for the first command of the lease, which finds one there.
+    alarm: Option<Alarm>,
     ended: bool,
 }
 
 impl Watch {
-    pub(crate) fn new(run: Arc<Run>) -> Self {
-        let mut watch = Self { run, timer: None, quiet: None, ended: false };
-        watch.set_timer(Some(Duration::ZERO));
+    pub(crate) fn new(run: Arc<Run>, alarm: Option<Alarm>) -> Self {
+        let watch = Self { run, alarm, ended: false };
+        watch.set_alarm(Some(Duration::ZERO));
         watch
     }
 
-    /// Like [`new`](Self::new); [`quiet`](Self::quiet) then waits so long.
-    pub(crate) fn quietly(run: Arc<Run>, time: Duration) -> Self {
-        let quiet = Some(run.started + time);
-        let mut watch = Self { run, timer: None, quiet, ended: false };
-        watch.set_timer(Some(Duration::ZERO));
-        watch
+    fn alarm(&self) -> &Alarm {
+        self.alarm.as_ref().unwrap_or(&self.run.lease.alarm)
     }
 
-    /// Waits for the end or for the end of the quiet time, which gives `None`. One timer serves both, since
-    /// each costs a wake-up of the runtime.
-    pub(crate) async fn quiet(&mut self) -> Option<Result<Outcome, Error>> {
-        std::future::poll_fn(|cx| self.poll_event(cx)).await
-    }
-
-    /// The next moment at which there is something to look at, with so much processor time used.
-    fn set_timer(&mut self, cpu: Option<Duration>) {
+    /// To the next moment at which there is something to look at, with so much processor time used.
+    fn set_alarm(&self, cpu: Option<Duration>) {
         let run = &self.run;
         let killed = run.state.lock().cause.map(|(_, at)| at + GRACE);
         let wall = run.limits.wall_time.map(|limit| run.started + limit);
         let next = match killed {
             Some(_) => killed,
-            None => [wall, self.next_look_at_cpu(cpu), self.quiet].into_iter().flatten().min(),
+            None => [wall, self.next_look_at_cpu(cpu)].into_iter().flatten().min(),
         };
-        match (&mut self.timer, next) {
-            (Some(timer), Some(next)) => timer.as_mut().reset(next.into()),
-            (_, next) => self.timer = next.map(|next| Box::pin(sleep_until(next.into()))),
+        if self.alarm().set(next).is_err() {
+            // Nobody could enforce a limit.
+            run.lease.end();
         }
     }
 
@@ -337,7 +328,7 @@ impl Watch {
         Some(Instant::now() + (left / parallel.max(1)).max(SHORTEST_LOOK))
     }
 
-    fn look(&mut self) {
+    fn look(&self) {
         let run = &self.run;
         let now = Instant::now();
         if let Some((_, at)) = run.state.lock().cause {
@@ -352,33 +343,6 @@ impl Watch {
             run.kill(Cause::Limit(Limit::WallTime));
         } else if over(run.limits.cpu_time, run.cpu_used()) {
             run.kill(Cause::Limit(Limit::CpuTime));
-        }
-    }
-}
-
-impl Watch {
-    /// The end, or `None` when the quiet time is over.
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Outcome, Error>>> {
-        loop {
-            if let Poll::Ready(exit) = self.run.lease.poll_exit(cx, self.run.index) {
-                self.ended = true;
-                let ended = exit.map(|exit| self.run.conclude(&exit));
-                return Poll::Ready(Some(ended.inspect_err(|_| self.run.lease.end())));
-            }
-            self.run.wake_at_end(cx.waker());
-            if self.run.state.lock().cause.is_some() {
-                self.set_timer(None);
-            }
-            let Some(timer) = &mut self.timer else { return Poll::Pending };
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let quiet_is_over = self.quiet.take_if(|until| Instant::now() >= *until).is_some();
-            self.look();
-            self.set_timer(self.run.cpu_used());
-            if quiet_is_over {
-                return Poll::Ready(None);
-            }
         }
     }
 }
@@ -398,9 +362,20 @@ impl Future for Watch {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            if let Some(ended) = ready!(self.poll_event(cx)) {
-                return Poll::Ready(ended);
+            if let Poll::Ready(exit) = self.run.lease.poll_exit(cx, self.run.index) {
+                self.ended = true;
+                let ended = exit.map(|exit| self.run.conclude(&exit));
+                return Poll::Ready(ended.inspect_err(|_| self.run.lease.end()));
             }
+            self.run.wake_at_end(cx.waker());
+            if self.run.state.lock().cause.is_some() {
+                self.set_alarm(None);
+            }
+            if let Err(e) = ready!(self.alarm().poll(cx)) {
+                return Poll::Ready(Err(Error::system(Stage::Run, e)));
+            }
+            self.look();
+            self.set_alarm(self.run.cpu_used());
         }
     }
 }

@@ -10,6 +10,7 @@ use poolyard_exec::{Feature, Limit, Limits, Support};
 use poolyard_guest::frame::{Header, Writer};
 use tokio::io::Interest;
 
+use crate::alarm::Alarm;
 use crate::cgroup::Slot;
 use crate::channel::{Channel, Message};
 use crate::error::{Error, ErrorKind, Stage};
@@ -296,9 +297,9 @@ async fn arm(keeper: &Channel, slot: Option<Arc<Slot>>) -> Result<Lease, Error> 
     match expect(&runner, Kind::Armed).await {
         Ok(armed) => match armed.fds.into_iter().next() {
             Some(pidfd) => {
-                let armed = Armed::prepare(runner, slot.as_deref());
-                let armed = armed.map_err(|e| Error::system(Stage::CloneRunner, e))?;
-                Ok(Lease::new(init, pidfd, armed, slot))
+                let system = |e| Error::system(Stage::CloneRunner, e);
+                let armed = Armed::prepare(runner, slot.as_deref()).map_err(system)?;
+                Ok(Lease::new(init, pidfd, armed, Alarm::new().map_err(system)?, slot))
             }
             None => Err(Error::gone("the runner sent no pidfd")),
         },

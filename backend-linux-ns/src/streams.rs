@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -19,18 +19,26 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use crate::reactor::register;
 use crate::run::Run;
 
-/// Our end of a pipe, and the command's.
-pub(crate) type Pipe = (OwnedFd, OwnedFd);
+/// Our end of what a command writes to, known to the runtime.
+pub(crate) type OutputEnd = AsyncFd<OwnedFd>;
+
+/// Our end of an output pipe, and the command's.
+pub(crate) type OutputPipe = (OutputEnd, OwnedFd);
 
 /// A pipe: the end that is read here does not block, the other one does.
-pub(crate) fn output_pipe() -> io::Result<Pipe> {
+pub(crate) fn output_pipe() -> io::Result<OutputPipe> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
     set_nonblocking(&read)?;
-    Ok((read, write))
+    Ok((output_end(read)?, write))
+}
+
+/// Makes what is read here known to the runtime.
+pub(crate) fn output_end(fd: OwnedFd) -> io::Result<OutputEnd> {
+    register(fd, Interest::READABLE)
 }
 
 /// A pipe: the end that is written here does not block, the other one does.
-pub(crate) fn input_pipe() -> io::Result<Pipe> {
+pub(crate) fn input_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
     set_nonblocking(&write)?;
     Ok((write, read))
@@ -79,25 +87,30 @@ pub(crate) fn resize(terminal: &OwnedFd, size: TtySize) -> io::Result<()> {
     Ok(tcsetwinsize(terminal, size)?)
 }
 
-/// Our end of an output stream, and how much may still come out of it.
-pub(crate) struct Tap {
-    fd: OwnedFd,
+/// An output stream of a running command. Reading ends with the command at the latest, and at the output
+/// limit, beyond which the first byte ends the command.
+pub(crate) struct Stream {
+    end: OutputEnd,
+    tap: Tap,
+    run: Arc<Run>,
+    /// 0 is standard output, 1 standard error.
+    number: usize,
+}
+
+/// How much may still come out of a stream.
+struct Tap {
     left: u64,
     closed: bool,
 }
 
 impl Tap {
-    pub(crate) fn new(fd: OwnedFd, limit: Option<u64>) -> Self {
-        Self { fd, left: limit.unwrap_or(u64::MAX), closed: false }
-    }
-
     /// Reads what is there into `space`: how many bytes may be given out, and whether there were more. No
     /// bytes are the end.
-    pub(crate) fn read(&mut self, space: &mut [u8]) -> io::Result<(usize, bool)> {
+    fn read(&mut self, end: &OutputEnd, space: &mut [u8]) -> io::Result<(usize, bool)> {
         if self.closed {
             return Ok((0, false));
         }
-        let read = match rustix::io::read(&self.fd, &mut *space) {
+        let read = match rustix::io::read(end.get_ref(), &mut *space) {
             // A terminal whose other side is closed.
             Err(rustix::io::Errno::IO) => 0,
             other => other?,
@@ -110,29 +123,20 @@ impl Tap {
     }
 }
 
-impl AsRawFd for Tap {
-    fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
-    }
-}
-
-/// An output stream of a running command. Reading ends with the command at the latest, and at the output
-/// limit, beyond which the first byte ends the command.
-pub(crate) struct Stream {
-    tap: AsyncFd<Tap>,
-    run: Arc<Run>,
-    /// 0 is standard output, 1 standard error.
-    number: usize,
-}
-
 impl Stream {
-    pub(crate) fn new(tap: Tap, run: Arc<Run>, number: usize) -> io::Result<Self> {
-        Ok(Self { tap: register(tap, Interest::READABLE)?, run, number })
+    pub(crate) fn new(end: OutputEnd, run: Arc<Run>, number: usize) -> Self {
+        let left = run.limits().output.unwrap_or(u64::MAX);
+        Self { end, tap: Tap { left, closed: false }, run, number }
     }
 
-    /// The tap, to read what is left when the command has ended.
-    pub(crate) fn into_tap(self) -> Tap {
-        self.tap.into_inner()
+    /// Reads what is left when the command has ended: how many bytes, and whether there were more than the
+    /// limit allows.
+    pub(crate) fn read_rest(&mut self, space: &mut [u8]) -> io::Result<(usize, bool)> {
+        self.tap.read(&self.end, space)
+    }
+
+    pub(crate) fn into_end(self) -> OutputEnd {
+        self.end
     }
 }
 
@@ -142,27 +146,30 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
+        let Self { end, tap, run, number } = &mut *self;
         loop {
             // Looked at before the read: what was written before the end is read then.
-            let ended = this.run.has_ended();
-            match this.tap.get_mut().read(buffer.initialize_unfilled()) {
+            let ended = run.has_ended();
+            let mut waited = None;
+            if !ended && !tap.closed {
+                run.wake_at_end(cx.waker());
+                waited = Some(ready!(end.poll_read_ready(cx))?);
+            }
+            match tap.read(end, buffer.initialize_unfilled()) {
                 Ok((given, over)) => {
                     buffer.advance(given);
                     if over {
-                        this.run.cut(this.number);
+                        run.cut(*number);
                     }
                     return Poll::Ready(Ok(()));
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => match waited {
+                    Some(mut ready) => ready.clear_ready(),
+                    // Someone who was left running may hold the other end for ever.
+                    None => return Poll::Ready(Ok(())),
+                },
                 Err(e) => return Poll::Ready(Err(e)),
             }
-            if ended {
-                // Someone who was left running may hold the other end for ever.
-                return Poll::Ready(Ok(()));
-            }
-            this.run.wake_at_end(cx.waker());
-            ready!(this.tap.poll_read_ready(cx))?.clear_ready();
         }
     }
 }

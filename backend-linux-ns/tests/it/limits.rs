@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use poolyard_core::Manager;
 use poolyard_exec::{Command, ErrorKind, Exec, Limit, Limits, Network, Source, Verdict};
-use poolyard_linux_ns::{LinuxNs, Sandbox, SandboxSpec};
+use poolyard_linux_ns::{Background, LinuxNs, Sandbox, SandboxSpec};
 use tokio::time::timeout;
 
 use crate::support::{backend, backend_with_cgroups, context, printed, run, sandbox, sandbox_of, shell};
@@ -24,6 +24,25 @@ async fn wall_time_ends_a_command_and_all_that_it_started() {
     assert_eq!(outcome.verdict, Verdict::Exceeded(Limit::WallTime));
     assert!(outcome.usage.wall_time.unwrap().value >= Duration::from_millis(50));
     assert_eq!(printed(&sandbox, "echo alive").await, "alive");
+}
+
+#[tokio::test]
+async fn who_writes_without_end_gets_no_more_time_for_it() {
+    let Some(ns) = backend("endless output") else { return };
+    let sandbox = sandbox(&ns).await;
+    let limits = Limits::new().wall_time(Duration::from_millis(200));
+    let outcome = run(&sandbox, &limited("yes & yes >&2", limits).capture(10)).await;
+    assert_eq!(outcome.verdict, Verdict::Exceeded(Limit::WallTime));
+    let wall = outcome.usage.wall_time.unwrap().value;
+    assert!(wall < Duration::from_secs(5), "{wall:?}");
+}
+
+#[tokio::test]
+async fn who_is_left_running_and_writes_without_end_holds_up_no_outcome() {
+    let Some(ns) = backend("endless output of the background") else { return };
+    let sandbox = sandbox_of(&ns, &SandboxSpec::builder().background(Background::Keep).build()).await;
+    let outcome = run(&sandbox, &Command::shell("yes & yes >&2 & sleep 0.05").capture(10)).await;
+    assert!(outcome.success() && outcome.stdout.truncated && outcome.stderr.truncated);
 }
 
 #[tokio::test]

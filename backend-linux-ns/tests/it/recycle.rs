@@ -59,6 +59,34 @@ async fn a_recycle_ends_whatever_runs() {
     assert_eq!(descendants(sandbox.pid()).len(), 2, "the new init and its runner");
 }
 
+/// Whether this process has a pipe open; `name` is the kernel's.
+fn has_open(name: &str) -> bool {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    open.into_iter().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|link| link.as_os_str() == name))
+}
+
+#[tokio::test]
+async fn what_is_kept_of_the_first_command_goes_with_the_lease_and_of_others_nothing_is_kept() {
+    let Some(ns) = backend("pipes are closed") else { return };
+    let mut sandbox = sandbox(&ns).await;
+    let name = "readlink /proc/self/fd/1";
+    let (first, second) = (printed(&sandbox, name).await, printed(&sandbox, name).await);
+    assert!(first.starts_with("pipe:[") && second.starts_with("pipe:[") && first != second);
+    assert!(!has_open(&second));
+    recycle(&ns, &mut sandbox).await;
+    assert!(!has_open(&first));
+}
+
+#[tokio::test]
+async fn who_is_left_running_learns_that_nobody_reads_any_more() {
+    let Some(ns) = backend("closed pipes") else { return };
+    let sandbox = sandbox_of(&ns, &SandboxSpec::builder().background(Background::Keep).build()).await;
+    shell(&sandbox, "(trap '' PIPE; while sleep 0.01; echo x; do :; done 2>/dev/null; touch /tmp/over) &")
+        .await;
+    let told = shell(&sandbox, "until [ -e /tmp/over ]; do sleep 0.01; done").await;
+    assert!(told.success());
+}
+
 #[tokio::test]
 async fn a_frozen_lease_is_recycled_and_a_frozen_sandbox_destroyed() {
     let Some(ns) = crate::support::backend_with_cgroups("frozen recycle") else { return };
