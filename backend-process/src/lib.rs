@@ -85,6 +85,6 @@ pub use protocol::{
     WorkRequest, WorkResponse,
 };
 pub use server::{Accept, PreforkServer, ServerConfig, WorkerStatus, systemd_sockets};
-pub use spec::{Channel, OnReturn, Ready, Spawner, WorkerKey, WorkerSpec};
+pub use spec::{Channel, OnReturn, Ready, Spawner, Transport, WorkerKey, WorkerSpec};
 pub use worker_process::{Stream, Worker};
 pub use zygote::{Zygote, init};

@@ -19,6 +19,7 @@ mod pool;
 mod protocols;
 mod server;
 mod spare;
+mod transport;
 
 /// The test harness owns `main`, so the divert that a program makes in its first line is made before.
 #[used]
