@@ -50,7 +50,7 @@
 //!
 //! - `spec`, `attrs`, `image`: what a worker is; `manager`: the pool's side
 //! - `supervisor`: the thread that starts, watches, kills and reaps; `zygote`: the process that does
-//! - `worker_process`, `io`, `call`, `protocol`: calls
+//! - `worker_process`, `in_place`, `io`, `call`, `protocol`: calls
 //! - `shared`, `call_queue`, `dispatch`, `server`: many callers and many connections
 //! - `sys`: system calls; nearly all unsafe code
 
@@ -61,6 +61,7 @@ mod dispatch;
 mod error;
 mod exit;
 mod image;
+mod in_place;
 mod io;
 mod manager;
 mod memory;
@@ -78,6 +79,7 @@ pub use call::{CallError, Cause, Deadline, Phase};
 pub use dispatch::{Dispatcher, DispatcherConfig, Select};
 pub use error::{Error, ErrorKind, Stage};
 pub use exit::{Death, Exit, Kill};
+pub use in_place::{AnswerReader, RequestWriter};
 pub use manager::ProcessManager;
 pub use poolyard_worker as worker;
 pub use protocol::{

@@ -11,6 +11,7 @@ mod call_queue;
 mod calls;
 mod dispatch;
 mod http;
+mod in_place;
 mod kill_matrix;
 mod lifecycle;
 mod per_request;
