@@ -54,11 +54,12 @@ pub(crate) fn latency_rows(bench: &str, sides: &mut [Box<dyn Side>], payload: &[
             }
         }
     }
-    let row = |(side, samples): (&Box<dyn Side>, Result<Vec<f64>, String>)| match samples {
+    let row = |side: &dyn Side, samples: Result<Vec<f64>, String>| match samples {
         Ok(samples) => Row::new(bench, side.name(), "us", &samples, side.note()),
         Err(why) => Row::missing(bench, side.name(), why),
     };
-    let rows: Vec<Row> = sides.iter().zip(samples).map(row).collect();
+    let rows: Vec<Row> =
+        sides.iter().zip(samples).map(|(side, samples)| row(side.as_ref(), samples)).collect();
     rows.iter().for_each(tell);
     rows
 }

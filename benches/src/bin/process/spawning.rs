@@ -102,6 +102,7 @@ fn spawn_rows(runtime: &Runtime, bench: &str, bare: Option<&Bare>) -> Vec<Row> {
         sides.push(ours("poolyard_bare_zygote", spec.spawner(Spawner::Zygote)));
         sides.push(std("floor_bare", "a worker without loader and C library", 1, bare.path(), false));
     }
+    sides.retain(|side| crate::is_subject(side.name));
     for round in 0..scaled(100) + WARM {
         sides.iter_mut().for_each(|side| side.take_turn(round));
     }
