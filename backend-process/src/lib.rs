@@ -44,6 +44,9 @@
 //! never given to anyone else; every [`CallError`] says how far the call had come, why it failed, how
 //! long it took, and what the worker last wrote to its standard error.
 //!
+//! Over pipes, or over sockets ([`Transport`]); large payloads in memory that both share ([`WorkerSpec::arena`],
+//! [`Worker::request`]).
+//!
 //! A [`Dispatcher`] shares workers among callers; a [`PreforkServer`] has them serve a listener.
 //!
 //! # Inside

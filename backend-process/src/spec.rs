@@ -238,7 +238,9 @@ impl WorkerSpec {
     }
 
     /// Shares this much memory with each worker for large payloads: half for requests, half for
-    /// answers. For [`Frames`](crate::Frames) and workers that use the worker kit.
+    /// answers. For [`Frames`](crate::Frames) and workers that use the worker kit. Calls use it from 32 KiB on,
+    /// those of [`Worker::request`](crate::Worker::request) always; not those of a batch or of a dispatcher with
+    /// several calls under way.
     pub fn arena(mut self, bytes: usize) -> Self {
         self.arena = Some(bytes.next_multiple_of(2 * 4096).max(2 * 4096));
         self
