@@ -283,7 +283,7 @@ fn channel() -> std::fs::File {
             || link.to_string_lossy().starts_with("socket:")
     };
     // The worker kit has copied both ends, the input first.
-    let found = number.or_else(|| (3..32).filter(is_channel).last()).expect("the channel");
+    let found = number.or_else(|| (3..32).rfind(is_channel)).expect("the channel");
     // SAFETY: open for as long as this process lives.
     let found = unsafe { BorrowedFd::borrow_raw(found) };
     found.try_clone_to_owned().expect("the channel").into()
