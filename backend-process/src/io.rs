@@ -13,6 +13,9 @@ use tokio::net::unix::pipe;
 pub(crate) enum Io {
     /// `None` once the worker's input is closed.
     Pipes(Option<pipe::Sender>, pipe::Receiver),
+    /// In the place of pipes.
+    Sockets(Option<UnixStream>, UnixStream),
+    /// Both directions in one.
     Stream(UnixStream),
 }
 
@@ -20,8 +23,8 @@ impl Io {
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Io::Pipes(Some(sender), _) => Pin::new(sender).poll_write(cx, bytes),
-            Io::Pipes(None, _) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            Io::Stream(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Io::Sockets(Some(stream), _) | Io::Stream(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Io::Pipes(None, _) | Io::Sockets(None, _) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
 
@@ -32,7 +35,7 @@ impl Io {
         let mut buffer = ReadBuf::uninit(room.spare_capacity_mut());
         ready!(match self {
             Io::Pipes(_, receiver) => Pin::new(receiver).poll_read(cx, &mut buffer),
-            Io::Stream(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Io::Sockets(_, stream) | Io::Stream(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
         })?;
         let read = buffer.filled().len();
         // SAFETY: the reader has filled, and so initialised, this many bytes behind the end.
@@ -59,7 +62,7 @@ impl Io {
     fn reading(&self) -> BorrowedFd<'_> {
         match self {
             Io::Pipes(_, receiver) => receiver.as_fd(),
-            Io::Stream(stream) => stream.as_fd(),
+            Io::Sockets(_, stream) | Io::Stream(stream) => stream.as_fd(),
         }
     }
 
@@ -67,6 +70,7 @@ impl Io {
     pub(crate) fn close_input(&mut self) {
         match self {
             Io::Pipes(sender, _) => *sender = None,
+            Io::Sockets(sender, _) => *sender = None,
             Io::Stream(stream) => {
                 let _ = nix::sys::socket::shutdown(
                     std::os::fd::AsRawFd::as_raw_fd(stream),

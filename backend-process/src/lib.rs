@@ -44,13 +44,16 @@
 //! never given to anyone else; every [`CallError`] says how far the call had come, why it failed, how
 //! long it took, and what the worker last wrote to its standard error.
 //!
+//! Over pipes, or over sockets ([`Transport`]); large payloads in memory that both share ([`WorkerSpec::arena`],
+//! [`Worker::request`]).
+//!
 //! A [`Dispatcher`] shares workers among callers; a [`PreforkServer`] has them serve a listener.
 //!
 //! # Inside
 //!
 //! - `spec`, `attrs`, `image`: what a worker is; `manager`: the pool's side
 //! - `supervisor`: the thread that starts, watches, kills and reaps; `zygote`: the process that does
-//! - `worker_process`, `io`, `call`, `protocol`: calls
+//! - `worker_process`, `in_place`, `io`, `call`, `protocol`: calls
 //! - `shared`, `call_queue`, `dispatch`, `server`: many callers and many connections
 //! - `sys`: system calls; nearly all unsafe code
 
@@ -61,6 +64,7 @@ mod dispatch;
 mod error;
 mod exit;
 mod image;
+mod in_place;
 mod io;
 mod manager;
 mod memory;
@@ -78,6 +82,7 @@ pub use call::{CallError, Cause, Deadline, Phase};
 pub use dispatch::{Dispatcher, DispatcherConfig, Select};
 pub use error::{Error, ErrorKind, Stage};
 pub use exit::{Death, Exit, Kill};
+pub use in_place::{AnswerReader, RequestWriter};
 pub use manager::ProcessManager;
 pub use poolyard_worker as worker;
 pub use protocol::{
@@ -85,6 +90,6 @@ pub use protocol::{
     WorkRequest, WorkResponse,
 };
 pub use server::{Accept, PreforkServer, ServerConfig, WorkerStatus, systemd_sockets};
-pub use spec::{Channel, OnReturn, Ready, Spawner, WorkerKey, WorkerSpec};
+pub use spec::{Channel, OnReturn, Ready, Spawner, Transport, WorkerKey, WorkerSpec};
 pub use worker_process::{Stream, Worker};
 pub use zygote::{Zygote, init};

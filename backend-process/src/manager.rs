@@ -11,6 +11,7 @@ use nix::sys::socket::{
 };
 use poolyard_core::{Context, Manager, Meta, Reason, Reuse};
 use poolyard_worker::Arena;
+use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 
 use crate::call::Cause;
@@ -20,9 +21,9 @@ use crate::exit::Kill;
 use crate::image::image;
 use crate::io::Io;
 use crate::protocol::{Frames, Protocol};
-use crate::spec::{Channel, Ready, Source, WorkerKey, WorkerSpec};
+use crate::spec::{Channel, Ready, Source, Transport, WorkerKey, WorkerSpec};
 use crate::supervisor::{LineSink, Order, Supervisor, mark, tree};
-use crate::sys::fds::{Pipe, memory};
+use crate::sys::fds::{self, Pipe, memory};
 use crate::worker_process::Worker;
 
 /// Pools worker processes. The key says what they are, the protocol how they are spoken to.
@@ -203,7 +204,15 @@ struct Wiring {
 }
 
 enum Ours {
-    Pipes { write: OwnedFd, read: OwnedFd },
+    Pipes {
+        write: OwnedFd,
+        read: OwnedFd,
+    },
+    Sockets {
+        write: OwnedFd,
+        read: OwnedFd,
+    },
+    /// Both directions in one.
     Stream(OwnedFd),
 }
 
@@ -233,13 +242,16 @@ impl Wiring {
             Ours::Pipes { write, read } => {
                 Io::Pipes(Some(pipe::Sender::from_owned_fd(write)?), pipe::Receiver::from_owned_fd(read)?)
             }
-            Ours::Stream(stream) => {
-                let stream = std::os::unix::net::UnixStream::from(stream);
-                stream.set_nonblocking(true)?;
-                Io::Stream(tokio::net::UnixStream::from_std(stream)?)
-            }
+            Ours::Sockets { write, read } => Io::Sockets(Some(stream(write)?), stream(read)?),
+            Ours::Stream(both) => Io::Stream(stream(both)?),
         })
     }
+}
+
+/// A connected socket, known to the runtime.
+fn stream(socket: OwnedFd) -> io::Result<UnixStream> {
+    fds::set_nonblocking(&socket)?;
+    UnixStream::from_std(socket.into())
 }
 
 /// Hands the queue of calls over, if the workers have one.
@@ -266,11 +278,7 @@ fn pipes(
     stderr: &OwnedFd,
     env: &mut Vec<(&'static str, String)>,
 ) -> io::Result<Ends> {
-    let (requests, answers) = (Pipe::new()?, Pipe::new()?);
-    if let Some(bytes) = spec.pipe_size {
-        requests.grow(bytes);
-        answers.grow(bytes);
-    }
+    let (requests, answers) = (way(spec)?, way(spec)?);
     let stderr = || stderr.try_clone();
     let theirs = if separate {
         env.push(("POOLYARD_CHANNEL", "3,4".into()));
@@ -278,7 +286,22 @@ fn pipes(
     } else {
         vec![requests.read, answers.write, stderr()?]
     };
-    Ok((theirs, Ours::Pipes { write: requests.write, read: answers.read }))
+    let (write, read) = (requests.write, answers.read);
+    let ours = match spec.transport {
+        Transport::Pipe => Ours::Pipes { write, read },
+        Transport::Socket => Ours::Sockets { write, read },
+    };
+    Ok((theirs, ours))
+}
+
+/// One direction of a channel.
+fn way(spec: &WorkerSpec) -> io::Result<Pipe> {
+    if spec.transport == Transport::Socket {
+        return Pipe::of_sockets();
+    }
+    let pipe = Pipe::new()?;
+    spec.pipe_size.iter().for_each(|bytes| pipe.grow(*bytes));
+    Ok(pipe)
 }
 
 /// A listening socket without a name in the file system, and a connection to it: that does not wait for the

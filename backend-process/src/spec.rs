@@ -37,6 +37,7 @@ pub struct WorkerSpec {
     pub(crate) cwd: Option<PathBuf>,
     pub(crate) attrs: Attrs,
     pub(crate) channel: Channel,
+    pub(crate) transport: Transport,
     pub(crate) spawner: Spawner,
     pub(crate) ready: Ready,
     pub(crate) on_return: OnReturn,
@@ -83,6 +84,7 @@ impl WorkerSpec {
             cwd: None,
             attrs: Attrs::default(),
             channel,
+            transport: Transport::Pipe,
             spawner: Spawner::Auto,
             ready: Ready::Protocol,
             on_return: OnReturn::Keep,
@@ -148,6 +150,12 @@ impl WorkerSpec {
     /// Which descriptors carry the protocol. Default: [`Channel::Stdio`] for commands.
     pub fn channel(mut self, channel: Channel) -> Self {
         self.channel = channel;
+        self
+    }
+
+    /// What the channel is made of. Default: [`Transport::Pipe`].
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.transport = transport;
         self
     }
 
@@ -222,14 +230,17 @@ impl WorkerSpec {
     }
 
     /// The buffer of each pipe, in bytes. Default: the system's (64 KiB); 1 MiB is the most that an
-    /// unprivileged user gets, and makes messages of that size faster.
+    /// unprivileged user gets. A larger one makes the slowest of large messages faster, and most of them not:
+    /// the two sides take turns then, where else they work at the same time. Sockets keep the system's (208 KiB).
     pub fn pipe_size(mut self, bytes: usize) -> Self {
         self.pipe_size = Some(bytes);
         self
     }
 
     /// Shares this much memory with each worker for large payloads: half for requests, half for
-    /// answers. For [`Frames`](crate::Frames) and workers that use the worker kit.
+    /// answers. For [`Frames`](crate::Frames) and workers that use the worker kit. Calls use it from 32 KiB on,
+    /// those of [`Worker::request`](crate::Worker::request) always; not those of a batch or of a dispatcher with
+    /// several calls under way.
     pub fn arena(mut self, bytes: usize) -> Self {
         self.arena = Some(bytes.next_multiple_of(2 * 4096).max(2 * 4096));
         self
@@ -286,6 +297,31 @@ pub enum Channel {
     Separate,
     /// Descriptor 0 is a listening socket, to which the pool connects; the way of FastCGI.
     Listener,
+}
+
+/// What the channel of a worker is made of. Either is one descriptor for each direction, and the worker sees the end
+/// of its input when the pool closes it.
+///
+/// Measured with an echo on two processors, without an [arena](WorkerSpec::arena), in microseconds (the medians of
+/// the report of `benches/`, whose README says how):
+///
+/// | | 1 byte | 4 KiB | 1 MiB |
+/// |---|---|---|---|
+/// | `Pipe` | 3.9 | 4.8 | 683 |
+/// | `Socket` | 5.2 | 6.8 | 510 |
+///
+/// Both sides of a socket copy in larger pieces and wake each other less often, but each piece costs more. With
+/// an arena large messages bypass either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// A pipe for each direction: the faster for small messages, and what programs expect.
+    Pipe,
+    /// A Unix stream socket for each direction: the faster from some 100 KiB on.
+    ///
+    /// A socket cannot be opened by name: a shell's `< /dev/stdin` and `> /dev/stdout`, and whatever opens
+    /// `/proc/self/fd/0`, fail with `ENXIO`. A program that looks what its standard output is may take a socket
+    /// for a connection of the network. `sendfile` and `splice` from the input do not work everywhere.
+    Socket,
 }
 
 /// Who is the worker's parent.

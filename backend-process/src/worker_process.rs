@@ -12,6 +12,7 @@ use tokio::time::sleep_until;
 use crate::call::{CallError, Cause, Deadline, Phase};
 use crate::call_queue::Seat;
 use crate::exit::{Death, Kill};
+use crate::in_place::RequestWriter;
 use crate::io::Io;
 use crate::memory::Scale;
 use crate::protocol::{Event, Frames, Input, Malformed, Protocol, Word};
@@ -72,7 +73,7 @@ pub(crate) fn spread(percent: u8, serial: u64) -> f64 {
 }
 
 /// A call that has been encoded.
-struct Turn {
+pub(crate) struct Turn {
     id: u32,
     begun: Instant,
     deadline: Deadline,
@@ -130,7 +131,7 @@ impl<P: Protocol> Worker<P> {
     /// Whether the next call would get its own answer: the process lives, and no earlier call was left
     /// halfway.
     pub fn is_usable(&self) -> bool {
-        !self.busy && self.input.is_empty() && self.death().is_none()
+        self.is_in_step() && self.death().is_none()
     }
 
     /// Sends a request and waits for the response. Parts are put together.
@@ -169,19 +170,33 @@ impl<P: Protocol> Worker<P> {
     }
 
     fn begin(&mut self, request: &P::Request, deadline: Deadline) -> Result<Turn, CallError> {
+        self.begin_with(deadline, |protocol, id, out| protocol.encode(id, request, out))
+    }
+
+    /// Begins a call that `encode` says.
+    pub(crate) fn begin_with(
+        &mut self,
+        deadline: Deadline,
+        encode: impl FnOnce(&mut P, u32, &mut Vec<u8>) -> Result<(), Malformed>,
+    ) -> Result<Turn, CallError> {
         let begun = Instant::now();
         let refused =
             |worker: &Self, cause| Err(CallError::new(Phase::Write, cause, worker.pid(), begun.elapsed()));
-        if self.busy || !self.input.is_empty() {
+        if !self.is_in_step() {
             return refused(self, Cause::Desynchronised);
         }
         let id = self.next_id();
         self.clear_output();
-        match self.protocol.encode(id, request, &mut self.output) {
+        match encode(&mut self.protocol, id, &mut self.output) {
             Ok(()) => self.busy = true,
             Err(malformed) => return refused(self, Cause::Refused(malformed)),
         }
         Ok(Turn { id, begun, deadline })
+    }
+
+    /// Whether no earlier call was left halfway.
+    pub(crate) fn is_in_step(&self) -> bool {
+        !self.busy && self.input.is_empty()
     }
 
     fn next_id(&mut self) -> u32 {
@@ -198,7 +213,7 @@ impl<P: Protocol> Worker<P> {
         self.written = 0;
     }
 
-    async fn finish(&mut self, mut turn: Turn) -> Result<P::Response, CallError> {
+    pub(crate) async fn finish(&mut self, mut turn: Turn) -> Result<P::Response, CallError> {
         let mut whole = None;
         loop {
             match self.next_answer(&mut turn).await? {
@@ -449,12 +464,37 @@ impl<P: Protocol> Worker<P> {
         self.protocol.session()
     }
 
+    pub(crate) fn protocol(&mut self) -> &mut P {
+        &mut self.protocol
+    }
+
     pub(crate) fn child(&self) -> &Child {
         &self.child
     }
 }
 
 impl Worker<Frames> {
+    /// Begins a request that is written piece by piece, into the [arena](WorkerSpec::arena) if there is one, and
+    /// whose answer stays there until it is read. That saves a copy of each.
+    ///
+    /// ```no_run
+    /// # use std::io::{Read, Write};
+    /// # async fn example(
+    /// #     worker: &mut poolyard_process::Worker,
+    /// #     deadline: poolyard_process::Deadline,
+    /// # ) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut request = worker.request();
+    /// writeln!(request, "rotate 90")?;
+    /// std::io::copy(&mut std::fs::File::open("in.png")?, &mut request)?;
+    /// let mut answer = request.call(deadline).await?;
+    /// std::io::copy(&mut answer, &mut std::fs::File::create("out.png")?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn request(&mut self) -> RequestWriter<'_> {
+        RequestWriter::new(self)
+    }
+
     /// Sends many requests at once and waits for all responses, in the order of the requests. Writing and
     /// reading overlap, so that the batch may be of any size.
     ///
@@ -473,11 +513,13 @@ impl Worker<Frames> {
         deadline: Deadline,
     ) -> Result<Vec<Result<Vec<u8>, String>>, CallError> {
         let Some((first, rest)) = requests.split_first() else { return Ok(Vec::new()) };
-        let mut turn = self.begin(first.as_ref(), deadline)?;
+        // Outside the arena, which has room for one call.
+        let mut turn =
+            self.begin_with(deadline, |frames, id, out| frames.encode_outside(id, first.as_ref(), out))?;
         let first_id = turn.id;
         for request in rest {
             let id = self.next_id();
-            if let Err(malformed) = self.protocol.encode(id, request.as_ref(), &mut self.output) {
+            if let Err(malformed) = self.protocol.encode_outside(id, request.as_ref(), &mut self.output) {
                 return Err(self.failed(&turn, Cause::Refused(malformed)));
             }
         }

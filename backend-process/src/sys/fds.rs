@@ -1,9 +1,10 @@
-//! Pipes, and sizes of pipes.
+//! Pipes, and sockets in their place.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use tokio::io::unix::AsyncFd;
 
 /// Both ends of a pipe, neither inherited by anyone.
@@ -15,6 +16,12 @@ pub(crate) struct Pipe {
 impl Pipe {
     pub(crate) fn new() -> io::Result<Self> {
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+        Ok(Self { read, write })
+    }
+
+    /// Two connected sockets instead, of which each could do both.
+    pub(crate) fn of_sockets() -> io::Result<Self> {
+        let (read, write) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
         Ok(Self { read, write })
     }
 

@@ -3,4 +3,5 @@
 pub(crate) mod fds;
 pub(crate) mod setup;
 pub(crate) mod spawn;
+pub(crate) mod touch;
 pub(crate) mod wait;

@@ -65,8 +65,9 @@ impl Zygote {
 ///
 /// In the zygote it does not return. Everywhere else it returns at once, without calling `setup`.
 ///
-/// Once an entry was asked for, the zygote keeps a process in readiness for the next one. It shares the
-/// zygote's memory and is named `poolyard-spare`; workers of entries are named `poolyard-worker`.
+/// Once an entry was asked for, the zygote keeps a process in readiness for the next one. It is named
+/// `poolyard-spare` and shares the zygote's memory, except for some hundred KiB that it will write to and has copied
+/// beforehand; workers of entries are named `poolyard-worker`.
 ///
 /// ```no_run
 /// use poolyard_process::worker::Worker;

@@ -24,6 +24,7 @@ use crate::exit::Exit;
 use crate::supervisor::tree;
 use crate::sys::setup::{self, MAX_FDS};
 use crate::sys::spawn::{self, Born};
+use crate::sys::touch;
 
 struct Server {
     zygote: Zygote,
@@ -138,6 +139,8 @@ impl Server {
         // Where there is no room for one, the next worker is forked when it is ordered.
         self.spare = Spare::fork(&self.zygote.entries, &own).ok();
         self.wants_spare = false;
+        // The fork has made its pages common to both.
+        touch::data();
     }
 
     fn start(&mut self, order: &Order, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<()> {

@@ -79,7 +79,11 @@ async fn a_worker_has_its_channel_and_no_other_descriptor_of_the_host() {
             .filter_map(|entry| std::fs::read_link(entry.path()).ok())
             .map(|link| link.to_string_lossy().into_owned())
             .collect();
-        let known = |link: &String| link.starts_with("pipe:") || link == "/dev/null";
+        // Those of its channel and of its errors.
+        let own = ["pipe:", "socket:"].map(|kind| links.iter().filter(|link| link.starts_with(kind)).count());
+        assert!([[4, 0], [2, 2]].contains(&own), "{way}: {links:?}");
+        let known =
+            |link: &String| link.starts_with("pipe:") || link.starts_with("socket:") || link == "/dev/null";
         assert!(links.iter().all(known), "{way}: {links:?}");
     }
 }

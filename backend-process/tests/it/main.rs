@@ -11,6 +11,7 @@ mod call_queue;
 mod calls;
 mod dispatch;
 mod http;
+mod in_place;
 mod kill_matrix;
 mod lifecycle;
 mod per_request;
@@ -19,6 +20,7 @@ mod pool;
 mod protocols;
 mod server;
 mod spare;
+mod transport;
 
 /// The test harness owns `main`, so the divert that a program makes in its first line is made before.
 #[used]

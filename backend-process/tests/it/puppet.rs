@@ -1,6 +1,7 @@
 //! A worker that does what it is told, good or bad.
 
 use std::io::{self, Write};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -273,17 +274,19 @@ fn misbehave(how: &str) -> Result<Vec<u8>, String> {
 /// The worker's output, which the kit has moved: found as the writable pipe that is not standard error.
 fn channel() -> std::fs::File {
     let number = std::env::var("POOLYARD_CHANNEL").ok();
-    let number = number.and_then(|pair| pair.split_once(',').map(|(_, out)| out.to_owned()));
-    let found = number.or_else(|| {
-        (3..32).map(|n| n.to_string()).find(|n| {
-            let link = std::fs::read_link(format!("/proc/self/fd/{n}"));
-            let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{n}")).unwrap_or_default();
-            let writable = flags.lines().any(|line| line.starts_with("flags:") && line.ends_with('1'));
-            writable && link.is_ok_and(|link| link.to_string_lossy().starts_with("pipe:"))
-        })
-    });
-    let path = format!("/proc/self/fd/{}", found.expect("the channel"));
-    std::fs::OpenOptions::new().write(true).open(path).expect("the channel")
+    let number = number.and_then(|pair| pair.split_once(',')?.1.parse().ok());
+    let is_channel = |n: &RawFd| {
+        let link = std::fs::read_link(format!("/proc/self/fd/{n}")).unwrap_or_default();
+        let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{n}")).unwrap_or_default();
+        let writable = flags.lines().any(|line| line.starts_with("flags:") && line.ends_with('1'));
+        writable && link.to_string_lossy().starts_with("pipe:")
+            || link.to_string_lossy().starts_with("socket:")
+    };
+    // The worker kit has copied both ends, the input first.
+    let found = number.or_else(|| (3..32).rfind(is_channel)).expect("the channel");
+    // SAFETY: open for as long as this process lives.
+    let found = unsafe { BorrowedFd::borrow_raw(found) };
+    found.try_clone_to_owned().expect("the channel").into()
 }
 
 fn json_lines() -> i32 {

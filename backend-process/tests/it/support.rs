@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use poolyard_core::{Context, GoneSink, Manager, ResourceId};
-use poolyard_process::{Deadline, Frames, ProcessManager, Protocol, Spawner, Worker, WorkerKey, WorkerSpec};
+use poolyard_process::{
+    Deadline, Frames, ProcessManager, Protocol, Spawner, Transport, Worker, WorkerKey, WorkerSpec,
+};
 
 use crate::puppet;
 
@@ -31,11 +33,13 @@ pub(crate) fn role(name: &str) -> WorkerSpec {
 }
 
 /// Every way in which a puppet can be started.
-pub(crate) fn ways() -> [(&'static str, WorkerSpec); 3] {
+pub(crate) fn ways() -> [(&'static str, WorkerSpec); 4] {
+    let direct = role("frames").spawner(Spawner::Direct).env("PUPPET_WAY", "direct");
     [
-        ("direct command", role("frames").spawner(Spawner::Direct).env("PUPPET_WAY", "direct")),
+        ("direct command", direct.clone()),
         ("command through the zygote", role("frames").spawner(Spawner::Zygote)),
         ("entry", WorkerSpec::entry("puppet")),
+        ("direct command over sockets", direct.transport(Transport::Socket)),
     ]
 }
 

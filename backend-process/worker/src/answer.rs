@@ -12,8 +12,9 @@ pub struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    pub(crate) fn new(room: &'a mut [u8]) -> Self {
-        Self { room, used: 0, spilled: Vec::new() }
+    /// `spilled` is empty, with as much capacity as there is from earlier answers.
+    pub(crate) fn new(room: &'a mut [u8], spilled: Vec<u8>) -> Self {
+        Self { room, used: 0, spilled }
     }
 
     /// Adds bytes to its end.
@@ -67,7 +68,7 @@ mod tests {
     #[test]
     fn an_answer_stays_in_its_room_as_long_as_it_fits() {
         let mut room = [0; 4];
-        let mut answer = Answer::new(&mut room);
+        let mut answer = Answer::new(&mut room, Vec::new());
         answer.push(b"ab");
         answer.push(b"cd");
         assert_eq!(answer.finish(), (4, None));
@@ -78,18 +79,18 @@ mod tests {
     fn an_answer_that_does_not_fit_goes_over_the_pipe_whole() {
         for (room, pieces) in [(4, ["abc", "de", "f"]), (0, ["a", "", "b"]), (1, ["", "abc", "d"])] {
             let mut room = vec![0; room];
-            let mut answer = Answer::new(&mut room);
+            let mut answer = Answer::new(&mut room, Vec::new());
             pieces.iter().for_each(|piece| answer.push(piece.as_bytes()));
             assert_eq!(answer.finish(), (0, Some(pieces.concat().into_bytes())));
         }
-        assert_eq!(Answer::new(&mut []).finish(), (0, Some(Vec::new())));
+        assert_eq!(Answer::new(&mut [], Vec::new()).finish(), (0, Some(Vec::new())));
     }
 
     #[test]
     fn a_whole_answer_is_put_where_it_fits() {
         let mut room = [0; 2];
         for (bytes, expected) in [(&b"ab"[..], (2, None)), (b"abc", (0, Some(b"abc".to_vec())))] {
-            let mut answer = Answer::new(&mut room);
+            let mut answer = Answer::new(&mut room, Vec::new());
             answer.set(bytes.to_vec());
             assert_eq!(answer.finish(), expected);
         }

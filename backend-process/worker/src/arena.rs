@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU64;
 
 /// Names the descriptor of the arena.
@@ -22,7 +22,9 @@ unsafe extern "C" {
 /// A shared mapping whose first half carries requests and whose second half carries answers.
 ///
 /// Only one side uses it at a time: the pool until it has sent a call, the worker until it has
-/// answered. A half is therefore read and written through plain slices, behind `&mut self`.
+/// answered. The worker trusts the pool to keep to that, and uses plain slices. The pool does not trust
+/// the worker: a slice whose bytes change would be undefined behaviour, so it only copies, into the requests'
+/// half and out of the answers'. A worker that breaks the rule changes the bytes that are copied, and nothing else.
 pub struct Arena {
     start: NonNull<u8>,
     len: usize,
@@ -44,8 +46,7 @@ impl Arena {
         let len = usize::try_from(file.metadata()?.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
         // SAFETY: a new shared mapping at an address that the kernel chooses overlaps nothing; the
         // descriptor is open and may be closed after the call.
-        let start =
-            unsafe { mmap(std::ptr::null_mut(), len, PROT_READ_WRITE, MAP_SHARED, file.as_raw_fd(), 0) };
+        let start = unsafe { mmap(ptr::null_mut(), len, PROT_READ_WRITE, MAP_SHARED, file.as_raw_fd(), 0) };
         match NonNull::new(start) {
             Some(start) if start.as_ptr().addr() != usize::MAX => Ok(Self { start, len }),
             _ => Err(io::Error::last_os_error()),
@@ -76,18 +77,108 @@ impl Arena {
         self.len / 2
     }
 
-    /// The request half.
-    pub fn request(&mut self) -> &mut [u8] {
-        // SAFETY: the first half of a live mapping that nothing else in this process points to, for as
-        // long as `self` is borrowed. The other process keeps off while this side has its turn; if
-        // it breaks that promise the bytes are wrong, and bytes are never taken for anything else.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.half()) }
+    /// Copies bytes into the half for requests, `at` bytes behind its beginning.
+    ///
+    /// # Panics
+    ///
+    /// If they do not fit there.
+    pub fn write_request(&mut self, at: usize, bytes: &[u8]) {
+        assert!(self.has(at, bytes.len()), "outside the arena");
+        // SAFETY: the bytes are the caller's and initialised; in this half they have room.
+        unsafe { copy(bytes.as_ptr(), self.start.as_ptr().add(at), bytes.len()) };
     }
 
-    /// The answer half.
-    pub fn answer(&mut self) -> &mut [u8] {
-        // SAFETY: as in `request`, for the second half.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(self.half()), self.half()) }
+    /// Adds the first `len` bytes of the half for requests to a vector.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    pub fn append_request(&self, len: usize, to: &mut Vec<u8>) {
+        self.append(0, 0, len, to);
+    }
+
+    /// Copies bytes out of the half for answers, from `at` bytes behind its beginning.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    pub fn read_answer(&self, at: usize, into: &mut [u8]) {
+        assert!(self.has(at, into.len()), "outside the arena");
+        // SAFETY: so many bytes lie in the second half, and the target is the caller's alone.
+        unsafe { copy(self.start.as_ptr().add(self.half() + at), into.as_mut_ptr(), into.len()) };
+    }
+
+    /// Adds `len` bytes of the half for answers, from `at` bytes behind its beginning, to a vector.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    pub fn append_answer(&self, at: usize, len: usize, to: &mut Vec<u8>) {
+        self.append(self.half(), at, len, to);
+    }
+
+    /// Adds bytes of the half that begins there.
+    fn append(&self, half: usize, at: usize, len: usize, to: &mut Vec<u8>) {
+        assert!(self.has(at, len), "outside the arena");
+        to.reserve(len);
+        let room = to.spare_capacity_mut();
+        // SAFETY: so many bytes lie in that half, and behind the vector's end there is room for them, which is
+        // initialised when its length says so.
+        unsafe {
+            copy(self.start.as_ptr().add(half + at), room.as_mut_ptr().cast(), len);
+            to.set_len(to.len() + len);
+        }
+    }
+
+    /// Whether a half has so many bytes there.
+    fn has(&self, at: usize, len: usize) -> bool {
+        at.checked_add(len).is_some_and(|end| end <= self.half())
+    }
+}
+
+/// Copies between memory of this process's own and memory that another process may write to at any time.
+///
+/// A data race is undefined behaviour where the compiler knows of the access, in `ptr::copy` as in a slice. It
+/// knows nothing of what this instruction does, which reads each byte once, whichever it is, at the speed of the C
+/// library's copy.
+///
+/// # Safety
+///
+/// So many bytes are mapped at `from`, and can be written to at `to`; they do not overlap.
+#[cfg(target_arch = "x86_64")]
+unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: the caller vouches for the memory; the direction flag is clear, as everywhere in Rust.
+    unsafe {
+        std::arch::asm!(
+            "rep movsb",
+            inout("rcx") len => _, inout("rsi") from => _, inout("rdi") to => _,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+use copy_by_atomics as copy;
+
+/// As on x86-64, by accesses that do not race because they are atomic.
+///
+/// # Safety
+///
+/// So many bytes are mapped at `from`, and can be written to at `to`; they do not overlap.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+unsafe fn copy_by_atomics(from: *const u8, to: *mut u8, len: usize) {
+    use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+    let words = if (from.addr() | to.addr()).is_multiple_of(8) { len / 8 } else { 0 };
+    // SAFETY: the caller vouches for the memory, which is aligned where it is used in words.
+    unsafe {
+        for at in 0..words {
+            let word = AtomicU64::from_ptr(from.cast_mut().cast::<u64>().add(at)).load(Relaxed);
+            AtomicU64::from_ptr(to.cast::<u64>().add(at)).store(word, Relaxed);
+        }
+        for at in words * 8..len {
+            let byte = AtomicU8::from_ptr(from.cast_mut().add(at)).load(Relaxed);
+            AtomicU8::from_ptr(to.add(at)).store(byte, Relaxed);
+        }
     }
 }
 
@@ -95,7 +186,8 @@ impl Arena {
     /// The request half to read and the answer half to write.
     pub(crate) fn halves(&mut self) -> (&[u8], &mut [u8]) {
         let half = self.half();
-        // SAFETY: as in `request`; the halves do not overlap.
+        // SAFETY: both lie in a live mapping that nothing else in this process points to, for as long as `self` is
+        // borrowed, and do not overlap. The pool keeps off while the worker has its turn.
         unsafe {
             let start = self.start.as_ptr();
             (std::slice::from_raw_parts(start, half), std::slice::from_raw_parts_mut(start.add(half), half))
@@ -107,5 +199,24 @@ impl Drop for Arena {
     fn drop(&mut self) {
         // SAFETY: the mapping was made by `map` with this length, and no slice of it outlives `self`.
         unsafe { munmap(self.start.as_ptr(), self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_is_copied_and_no_other() {
+        let from: Vec<u8> = (0..100).collect();
+        for copy in [copy as unsafe fn(*const u8, *mut u8, usize), copy_by_atomics] {
+            for (at, len) in [(0, 0), (0, 1), (0, 64), (0, 77), (3, 16), (8, 92)] {
+                let mut to = [255; 110];
+                // SAFETY: both have so many bytes there.
+                unsafe { copy(from[at..].as_ptr(), to[8..].as_mut_ptr(), len) };
+                assert_eq!(to[8..8 + len], from[at..at + len]);
+                assert!(to[..8].iter().chain(&to[8 + len..]).all(|byte| *byte == 255));
+            }
+        }
     }
 }

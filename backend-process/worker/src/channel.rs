@@ -3,7 +3,8 @@
 #![allow(unsafe_code, reason = "dup2, and descriptor numbers handed over by the pool")]
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, RawFd};
 
 use crate::wire::{HEADER, Header, Kind};
@@ -13,8 +14,48 @@ pub(crate) const CHANNEL: &str = "POOLYARD_CHANNEL";
 
 /// How much is read at a time at first. A worker is sooner ready if it need not touch more memory.
 const SMALL: usize = 4 * 1024;
-/// How much is read at a time once more than [`SMALL`] was there.
+/// How much is read at a time once more than [`SMALL`] was there, and from what size on a payload is written from
+/// where it lies.
 const LARGE: usize = 64 * 1024;
+/// Room of more than this is not kept between calls.
+const KEPT: usize = 2 << 20;
+
+/// Empties a buffer for the next call. One that is given back to the system is made of fresh pages the next time,
+/// which costs more than what is then done with them.
+pub(crate) fn keep(mut buffer: Vec<u8>) -> Vec<u8> {
+    if buffer.capacity() > KEPT {
+        return Vec::new();
+    }
+    buffer.clear();
+    buffer
+}
+
+/// What a frame carries. Dereferences to its bytes.
+#[derive(Default)]
+pub(crate) struct Payload {
+    /// As long as the longest so far: what has been overwritten once need not be made of zeros again.
+    room: Vec<u8>,
+    len: usize,
+}
+
+impl Payload {
+    /// Room for so many bytes.
+    fn fit(mut self, len: usize) -> Self {
+        if self.room.len() < len {
+            self.room = vec![0; len];
+        }
+        self.len = len;
+        self
+    }
+}
+
+impl Deref for Payload {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.room[..self.len]
+    }
+}
 
 unsafe extern "C" {
     fn dup2(from: RawFd, to: RawFd) -> RawFd;
@@ -28,6 +69,8 @@ pub(crate) struct Channel {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// For the next payload.
+    spare: Payload,
     /// Frames that wait to be written together.
     pending: Vec<u8>,
 }
@@ -56,11 +99,19 @@ impl Channel {
     }
 
     pub(crate) fn new(input: File, output: File) -> Self {
-        Self { input, output, buffer: vec![0; SMALL], start: 0, end: 0, pending: Vec::new() }
+        Self {
+            input,
+            output,
+            buffer: vec![0; SMALL],
+            start: 0,
+            end: 0,
+            spare: Payload::default(),
+            pending: Vec::new(),
+        }
     }
 
     /// The next frame, or `None` at the end of input. Writes what is pending before it would block.
-    pub(crate) fn next(&mut self) -> io::Result<Option<(Header, Vec<u8>)>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<(Header, Payload)>> {
         if !self.fill(HEADER)? {
             return Ok(None);
         }
@@ -72,18 +123,21 @@ impl Channel {
         Ok(Some((header, payload)))
     }
 
-    fn payload(&mut self, len: usize) -> io::Result<Vec<u8>> {
+    fn payload(&mut self, len: usize) -> io::Result<Payload> {
+        let mut payload = std::mem::take(&mut self.spare).fit(len);
         let buffered = len.min(self.end - self.start);
-        let mut payload = Vec::with_capacity(len);
-        payload.extend_from_slice(&self.buffer[self.start..self.start + buffered]);
+        let (front, rest) = payload.room[..len].split_at_mut(buffered);
+        front.copy_from_slice(&self.buffer[self.start..self.start + buffered]);
         self.start += buffered;
-        if buffered < len {
-            let rest = (len - buffered) as u64;
-            if (&self.input).take(rest).read_to_end(&mut payload)? < len - buffered {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
+        self.input.read_exact(rest)?;
         Ok(payload)
+    }
+
+    /// Takes a payload back that nobody reads any more.
+    pub(crate) fn give_back(&mut self, payload: Payload) {
+        if payload.room.len() <= KEPT {
+            self.spare = payload;
+        }
     }
 
     /// Reads until `want` bytes are buffered; false if the input ended before the first of them.
@@ -114,19 +168,35 @@ impl Channel {
         }
     }
 
-    /// Adds a frame to what is written at the next flush.
+    /// Adds a frame to what is written at the next flush. A large one is written at once.
     pub(crate) fn push(&mut self, id: u32, kind: Kind, payload: &[u8]) -> io::Result<()> {
         let len = u32::try_from(payload.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
         self.pending.extend_from_slice(&Header { len, id, kind }.to_bytes());
+        if payload.len() >= LARGE {
+            return self.write_with(payload);
+        }
         self.pending.extend_from_slice(payload);
         Ok(())
     }
 
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        if !self.pending.is_empty() {
-            self.output.write_all(&self.pending)?;
-            self.pending.clear();
+        if self.pending.is_empty() { Ok(()) } else { self.write_with(&[]) }
+    }
+
+    /// Writes what is pending and these bytes behind it, which are not copied together for that.
+    fn write_with(&mut self, payload: &[u8]) -> io::Result<()> {
+        let mut parts = [IoSlice::new(&self.pending), IoSlice::new(payload)];
+        let mut parts = &mut parts[..];
+        IoSlice::advance_slices(&mut parts, 0);
+        while !parts.is_empty() {
+            match self.output.write_vectored(parts) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => IoSlice::advance_slices(&mut parts, count),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
         }
+        self.pending.clear();
         Ok(())
     }
 }

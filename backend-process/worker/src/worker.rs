@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::answer::Answer;
 use crate::arena::Arena;
 use crate::call::Call;
-use crate::channel::Channel;
+use crate::channel::{Channel, keep};
 use crate::queue::Queue;
 use crate::scoreboard::Scoreboard;
 use crate::wire::{Header, Kind};
@@ -20,6 +20,8 @@ pub struct Worker {
     reset: Option<Box<dyn FnMut()>>,
     /// Where calls come from, if not from the channel.
     queue: Option<Queue>,
+    /// For the next answer.
+    spare: Vec<u8>,
 }
 
 impl Worker {
@@ -32,7 +34,7 @@ impl Worker {
     pub fn connect() -> io::Result<Self> {
         let (arena, scoreboard) = (Arena::from_env()?, Scoreboard::from_env()?);
         let queue = Queue::from_env(scoreboard.as_ref())?;
-        Ok(Self { channel: Channel::from_env()?, arena, scoreboard, reset: None, queue })
+        Ok(Self { channel: Channel::from_env()?, arena, scoreboard, reset: None, queue, spare: Vec::new() })
     }
 
     /// Runs `reset` when the pool wants the last user's traces gone.
@@ -83,6 +85,7 @@ impl Worker {
                 Kind::Cancel => {}
                 _ => return Err(unexpected(header.kind)),
             }
+            self.channel.give_back(payload);
         }
         self.channel.flush()
     }
@@ -115,7 +118,11 @@ impl Worker {
 
     fn say(&mut self, id: u32, done: Done) -> io::Result<()> {
         match done {
-            Ok((_, Some(answer))) => self.channel.push(id, Kind::Reply, &answer),
+            Ok((_, Some(answer))) => {
+                let said = self.channel.push(id, Kind::Reply, &answer);
+                self.spare = keep(answer);
+                said
+            }
             Ok((used, None)) => self.channel.push(id, Kind::ArenaReply, &(used as u64).to_le_bytes()),
             Err(why) => self.channel.push(id, Kind::Failure, why.as_bytes()),
         }
@@ -146,7 +153,7 @@ impl Worker {
         self.scoreboard.iter().for_each(Scoreboard::begin);
         let mut retire = false;
         let mut call = Call { id, payload, channel: &mut self.channel, retire: &mut retire };
-        let mut answer = Answer::new(room);
+        let mut answer = Answer::new(room, std::mem::take(&mut self.spare));
         let result = catch_unwind(AssertUnwindSafe(|| handler(&mut call, &mut answer)));
         self.scoreboard.iter().for_each(Scoreboard::end);
         let result = result.unwrap_or_else(|panic| {

@@ -1,11 +1,11 @@
 //! `call`, `python`, `inflight_64` and `multiplex_32`.
 
 use poolyard_benches::row::{OURS, Row};
-use poolyard_process::{DispatcherConfig, Select, WorkerSpec};
+use poolyard_process::{DispatcherConfig, Select, Transport, WorkerSpec};
 use tokio::runtime::Runtime;
 
 use crate::floor::{Floor, OnRuntime};
-use crate::ours::{self, Ours, command};
+use crate::ours::{self, Ours, Way, command};
 use crate::peers::{Procspawn, Script};
 use crate::php::Php;
 use crate::scaled;
@@ -25,11 +25,18 @@ fn peers() -> Vec<Box<dyn Side>> {
 
 pub(crate) fn latencies(runtime: &Runtime) -> Vec<Row> {
     let ours = |name, spec| Box::new(Ours::new(name, runtime.handle(), spec)) as Box<dyn Side>;
-    let mut sides = vec![Box::new(Floor::new()) as Box<dyn Side>];
+    let in_place = |name, way| {
+        Box::new(Ours::new(name, runtime.handle(), command().arena(4 << 20)).calling(way)) as Box<dyn Side>
+    };
+    let mut sides = vec![Box::new(Floor::new()) as Box<dyn Side>, Box::new(Floor::stream())];
     sides.push(Box::new(OnRuntime::new(runtime.handle())));
+    sides.push(Box::new(OnRuntime::stream(runtime.handle())));
     sides.push(ours(OURS, command().arena(4 << 20)));
+    sides.push(in_place("poolyard_in_place", Way::InPlace));
+    sides.push(in_place("poolyard_in_place_unread", Way::Unread));
     sides.push(ours("poolyard_entry", WorkerSpec::entry("echo").arena(4 << 20)));
     sides.push(ours("poolyard_no_arena", command()));
+    sides.push(ours("poolyard_socket", command().transport(Transport::Socket)));
     sides.push(ours("poolyard_owned", WorkerSpec::entry("echo_owned").arena(4 << 20)));
     sides.extend(peers());
     sides.retain(|side| crate::is_subject(side.name()));

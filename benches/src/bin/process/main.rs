@@ -6,6 +6,7 @@
 mod bare;
 mod calls;
 mod floor;
+mod fork;
 mod http;
 mod ours;
 mod peers;
@@ -26,6 +27,9 @@ const PROFILE: &str = "two workers, tokio runtime of 2 workers, a deadline on ev
 fn main() -> std::io::Result<()> {
     if std::env::var_os(ROLE).is_some() {
         std::process::exit(echo().is_err().into());
+    }
+    if std::env::var_os(fork::ROLE).is_some() {
+        std::process::exit(fork::serve().is_err().into());
     }
     poolyard_process::init(|zygote| {
         zygote.entry("echo", echo);

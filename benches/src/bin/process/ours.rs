@@ -1,12 +1,13 @@
 //! Ours.
 
 use std::hint::black_box;
+use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use poolyard_core::Pool;
 use poolyard_process::{
-    Deadline, Dispatcher, DispatcherConfig, ProcessManager, Select, WorkerKey, WorkerSpec,
+    Deadline, Dispatcher, DispatcherConfig, ProcessManager, Select, Worker, WorkerKey, WorkerSpec,
 };
 use tokio::runtime::Handle;
 
@@ -27,8 +28,38 @@ pub(crate) fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 
+/// How a call is made.
+#[derive(Clone, Copy)]
+pub(crate) enum Way {
+    /// Answers come as vectors.
+    Owned,
+    /// Into and out of the arena, through a buffer of 64 KiB.
+    InPlace,
+    /// Nobody reads the answer.
+    Unread,
+}
+
+impl Way {
+    async fn call(self, worker: &mut Worker, payload: &[u8], buffer: &mut [u8]) {
+        if let Way::Owned = self {
+            black_box(worker.call(payload, soon()).await.expect("an answer"));
+            return;
+        }
+        let mut request = worker.request();
+        request.push(payload);
+        let mut answer = request.call(soon()).await.expect("an answer");
+        assert_eq!(answer.len(), payload.len());
+        while let Way::InPlace = self
+            && answer.read(buffer).expect("an answer") > 0
+        {
+            black_box(&mut *buffer);
+        }
+    }
+}
+
 pub(crate) struct Ours {
     name: &'static str,
+    way: Way,
     runtime: Handle,
     pool: Pool<ProcessManager>,
     key: WorkerKey,
@@ -38,12 +69,16 @@ pub(crate) struct Ours {
 impl Ours {
     pub(crate) fn new(name: &'static str, runtime: &Handle, spec: WorkerSpec) -> Self {
         let config = DispatcherConfig::default();
-        Self { name, runtime: runtime.clone(), pool: pool(2), key: spec.key(), config }
+        Self { name, way: Way::Owned, runtime: runtime.clone(), pool: pool(2), key: spec.key(), config }
     }
 
     /// With many calls in flight, chosen for this way.
     pub(crate) fn choosing(self, config: DispatcherConfig) -> Self {
         Self { config, ..self }
+    }
+
+    pub(crate) fn calling(self, way: Way) -> Self {
+        Self { way, ..self }
     }
 }
 
@@ -52,14 +87,25 @@ impl Side for Ours {
         self.name
     }
 
+    fn note(&self) -> &str {
+        match self.way {
+            Way::Owned => "",
+            Way::InPlace => {
+                "the answer is copied out of the arena in pieces of 64 KiB, each over the one before"
+            }
+            Way::Unread => "the answer is left in the arena and not read",
+        }
+    }
+
     fn latency(&mut self, payload: &[u8], n: usize) -> Result<Vec<f64>, String> {
-        let (pool, key, payload) = (self.pool.clone(), self.key.clone(), payload.to_vec());
+        let (pool, key, way, payload) = (self.pool.clone(), self.key.clone(), self.way, payload.to_vec());
         let calls = async move {
             let mut samples = Vec::with_capacity(n);
+            let mut buffer = vec![0; 64 * 1024];
             for _ in 0..n {
                 let begun = Instant::now();
                 let mut worker = pool.acquire(&key).await.expect("a worker");
-                black_box(worker.call(&payload, soon()).await.expect("an answer"));
+                way.call(&mut worker, &payload, &mut buffer).await;
                 drop(worker);
                 samples.push(begun.elapsed().as_nanos() as f64 / 1000.0);
             }

@@ -8,6 +8,11 @@ use poolyard_benches::row::Row;
 pub(crate) trait Side {
     fn name(&self) -> &str;
 
+    /// What one has to know to compare it.
+    fn note(&self) -> &str {
+        ""
+    }
+
     /// Calls `n` times with `payload`, one after the other: microseconds.
     fn latency(&mut self, payload: &[u8], n: usize) -> Result<Vec<f64>, String>;
 
@@ -49,11 +54,12 @@ pub(crate) fn latency_rows(bench: &str, sides: &mut [Box<dyn Side>], payload: &[
             }
         }
     }
-    let row = |(name, samples): (&str, Result<Vec<f64>, String>)| match samples {
-        Ok(samples) => Row::new(bench, name, "us", &samples, ""),
-        Err(why) => Row::missing(bench, name, why),
+    let row = |side: &dyn Side, samples: Result<Vec<f64>, String>| match samples {
+        Ok(samples) => Row::new(bench, side.name(), "us", &samples, side.note()),
+        Err(why) => Row::missing(bench, side.name(), why),
     };
-    let rows: Vec<Row> = sides.iter().map(|side| side.name()).zip(samples).map(row).collect();
+    let rows: Vec<Row> =
+        sides.iter().zip(samples).map(|(side, samples)| row(side.as_ref(), samples)).collect();
     rows.iter().for_each(tell);
     rows
 }

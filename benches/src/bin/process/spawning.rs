@@ -11,6 +11,7 @@ use poolyard_process::{Attrs, Limit, ProcessManager, Spawner, WorkerKey, WorkerS
 use tokio::runtime::Runtime;
 
 use crate::bare::Bare;
+use crate::fork::Forker;
 use crate::ours::{command, pool, soon};
 use crate::scaled;
 use crate::side::{tell, timed};
@@ -82,11 +83,17 @@ fn spawn_rows(runtime: &Runtime, bench: &str, bare: Option<&Bare>) -> Vec<Row> {
     let std = |name, note, every, program: PathBuf, hook| {
         Side::new(name, note, every, move || timed(1, || std_spawn(&program, hook))[0])
     };
+    let mut forker = Forker::start();
     let mut sides = vec![
         ours(OURS, command().spawner(Spawner::Direct)),
         ours("poolyard_zygote", command().spawner(Spawner::Zygote)),
         ours("poolyard_entry", WorkerSpec::entry("echo")),
         std(FLOOR, "the standard library, no attribute at all", 1, exe.clone(), false),
+        Side::new("floor_fork", "this program, with one thread, forks: to the child's word", 1, || {
+            let took = timed(1, || forker.fork())[0];
+            forker.wait();
+            took
+        }),
         std("std_pre_exec", "a hook that does nothing", 5, exe, true),
     ];
     if let Some(bare) = bare {
@@ -95,6 +102,7 @@ fn spawn_rows(runtime: &Runtime, bench: &str, bare: Option<&Bare>) -> Vec<Row> {
         sides.push(ours("poolyard_bare_zygote", spec.spawner(Spawner::Zygote)));
         sides.push(std("floor_bare", "a worker without loader and C library", 1, bare.path(), false));
     }
+    sides.retain(|side| crate::is_subject(side.name));
     for round in 0..scaled(100) + WARM {
         sides.iter_mut().for_each(|side| side.take_turn(round));
     }
