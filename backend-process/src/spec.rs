@@ -153,7 +153,7 @@ impl WorkerSpec {
         self
     }
 
-    /// What the channel is made of. Default: [`Transport::Pipe`].
+    /// What the channel is made of. Default: [`Transport::Pipe`]. [`Channel::Listener`] has its own way.
     pub fn transport(mut self, transport: Transport) -> Self {
         self.transport = transport;
         self
@@ -239,8 +239,8 @@ impl WorkerSpec {
 
     /// Shares this much memory with each worker for large payloads: half for requests, half for
     /// answers. For [`Frames`](crate::Frames) and workers that use the worker kit. Calls use it from 32 KiB on,
-    /// those of [`Worker::request`](crate::Worker::request) always; not those of a batch or of a dispatcher with
-    /// several calls under way.
+    /// those of [`Worker::request`](crate::Worker::request) always; not those of a batch, and not those of a worker
+    /// that a dispatcher with several calls under way has had.
     pub fn arena(mut self, bytes: usize) -> Self {
         self.arena = Some(bytes.next_multiple_of(2 * 4096).max(2 * 4096));
         self
@@ -307,7 +307,7 @@ pub enum Channel {
 ///
 /// | | 1 byte | 4 KiB | 1 MiB |
 /// |---|---|---|---|
-/// | `Pipe` | 3.9 | 4.8 | 683 |
+/// | `Pipe`, of 1 MiB | 3.9 | 4.8 | 683 |
 /// | `Socket` | 5.2 | 6.8 | 510 |
 ///
 /// Both sides of a socket copy in larger pieces and wake each other less often, but each piece costs more. With
@@ -319,8 +319,9 @@ pub enum Transport {
     /// A Unix stream socket for each direction: the faster from some 100 KiB on.
     ///
     /// A socket cannot be opened by name: a shell's `< /dev/stdin` and `> /dev/stdout`, and whatever opens
-    /// `/proc/self/fd/0`, fail with `ENXIO`. A program that looks what its standard output is may take a socket
-    /// for a connection of the network. `sendfile` and `splice` from the input do not work everywhere.
+    /// `/proc/self/fd/0`, fail with `ENXIO`. A program that looks what its standard input is may take a socket
+    /// for a connection of the network: bash then reads `~/.bashrc`. [`Channel::Separate`] keeps sockets from those
+    /// who look. `sendfile` and `splice` from the input do not work everywhere.
     Socket,
 }
 

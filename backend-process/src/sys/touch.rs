@@ -12,8 +12,11 @@ use std::fs;
 /// program share, and what a fork is for.
 const MAX_WRITABLE: usize = 256 * 1024;
 
-/// The largest part of a program or library that is entered.
-const MAX_PROGRAM: usize = 16 << 20;
+/// So much is copied in all, however many libraries there are.
+const ALL_WRITABLE: usize = 1 << 20;
+
+/// So much of the program and its libraries is entered in all, so that no order waits for long.
+const ALL_PROGRAM: usize = 16 << 20;
 
 /// How much of the stack is used.
 const STACK: usize = 16 * 1024;
@@ -34,15 +37,18 @@ fn maps() -> String {
 
 fn touch(maps: &str, with_program: bool) {
     let here = std::ptr::from_ref(&maps).addr();
+    let (mut writable, mut program) = (ALL_WRITABLE, if with_program { ALL_PROGRAM } else { 0 });
     for map in maps.lines().filter_map(Map::parse) {
         let is_stack = (map.start..map.end).contains(&here);
         let start = if is_stack { map.start.max((here - STACK) & !4095) } else { map.start };
         let len = map.end - start;
-        let advice = match map.mode {
-            "rw-p" if len <= MAX_WRITABLE => libc::MADV_POPULATE_WRITE,
-            "r-xp" if with_program && len <= MAX_PROGRAM => libc::MADV_POPULATE_READ,
+        let (advice, left) = match map.mode {
+            "rw-p" if len <= MAX_WRITABLE => (libc::MADV_POPULATE_WRITE, &mut writable),
+            "r-xp" => (libc::MADV_POPULATE_READ, &mut program),
             _ => continue,
         };
+        let Some(rest) = left.checked_sub(len) else { continue };
+        *left = rest;
         // SAFETY: does what an access would do that changes nothing. Where it cannot, or the kernel does
         // not know it (before 5.14), the access will.
         unsafe { libc::madvise(std::ptr::without_provenance_mut(start), len, advice) };

@@ -42,7 +42,8 @@ pub struct Zygote {
 
 impl Zygote {
     /// Runs `load` once, before the first fork: what it leaves in statics is shared by all workers
-    /// until one of them writes to it. It must not leave a thread behind.
+    /// until one of them writes to it. (Small parts of a program that can be written to, 1 MiB in all, a
+    /// worker that is forked ahead copies while it waits.) It must not leave a thread behind.
     pub fn preload(&mut self, load: impl FnOnce() + 'static) -> &mut Self {
         self.preload.push(Box::new(load));
         self
