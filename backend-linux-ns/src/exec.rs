@@ -25,13 +25,10 @@ use crate::request;
 use crate::run::{Cause, Run, Watch};
 use crate::sandbox::Sandbox;
 use crate::spec::Background;
-use crate::streams::{self, Input, OutputEnd, OutputPipe, Stream};
+use crate::streams::{self, FULLEST_PIPE, Input, OutputEnd, OutputPipe, Stream};
 
 /// What a runner that could not execute a program ends with; a program may end with it, too.
 const NOT_STARTED: i32 = 127;
-
-/// What a pipe holds that a command has made as large as it may.
-const FULLEST_PIPE: usize = 1 << 20;
 
 /// A command whose runner has been told to start it.
 struct Started {
@@ -75,10 +72,9 @@ impl Exec for Sandbox {
         let limits = self.support_ref().check(command)?;
         let Started { run, runner, ends, mut theirs, alarm } =
             self.start(command, limits, Fds::new()).await?;
-        // Ours keep pipes from closing, which would wake this task for nothing at the command's end.
-        if command.tty.is_some() {
-            theirs.clear();
-        }
+        // Ours keep pipes from closing, which would wake this task for nothing at the command's end. What else the
+        // command was given, its whole input for one, is not ours to keep.
+        theirs.retain(|(number, _)| command.tty.is_none() && *number != 0);
         let mut watch = Watch::new(Arc::clone(&run), alarm);
         let mut streams = ends.into_outputs(&run).map_err(internal)?;
         let ended = collect(&mut watch, &mut streams, command.capture).await;
@@ -325,8 +321,8 @@ fn poll_into(stream: &mut Option<Stream>, output: &mut Output, capture: u64, cx:
 /// Reads what is left in a stream whose command has ended. Says whether it was over the limit.
 fn drain(stream: &mut Stream, output: &mut Output, capture: u64) -> bool {
     let mut space = [0; 4 << 10];
-    // Who was left running may write for ever.
-    for _ in 0..FULLEST_PIPE / space.len() {
+    // Who was left running may write for ever: what comes after a full pipe is not the command's.
+    for _ in 0..=FULLEST_PIPE / space.len() {
         match stream.read_rest(&mut space) {
             Ok((given, over)) => {
                 output.push(&space[..given], capture);
@@ -339,6 +335,7 @@ fn drain(stream: &mut Stream, output: &mut Output, capture: u64) -> bool {
             Err(_) => return false,
         }
     }
+    output.truncated = true;
     false
 }
 

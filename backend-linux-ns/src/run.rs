@@ -287,12 +287,15 @@ pub(crate) struct Watch {
     run: Arc<Run>,
     /// Its own, unless it is for the first command of the lease, which finds one there.
     alarm: Option<Alarm>,
+    /// The alarm is set to the end of the time that the init has to report a kill. Set once: to set it again
+    /// would take back what has rung and was not heard yet.
+    grace: bool,
     ended: bool,
 }
 
 impl Watch {
     pub(crate) fn new(run: Arc<Run>, alarm: Option<Alarm>) -> Self {
-        let watch = Self { run, alarm, ended: false };
+        let watch = Self { run, alarm, grace: false, ended: false };
         watch.set_alarm(Some(Duration::ZERO));
         watch
     }
@@ -307,6 +310,8 @@ impl Watch {
         let killed = run.state.lock().cause.map(|(_, at)| at + GRACE);
         let wall = run.limits.wall_time.map(|limit| run.started + limit);
         let next = match killed {
+            // The init was ended, too, which is heard of by its channel.
+            Some(_) if run.lease.is_broken() => None,
             Some(_) => killed,
             None => [wall, self.next_look_at_cpu(cpu)].into_iter().flatten().min(),
         };
@@ -368,7 +373,8 @@ impl Future for Watch {
                 return Poll::Ready(ended.inspect_err(|_| self.run.lease.end()));
             }
             self.run.wake_at_end(cx.waker());
-            if self.run.state.lock().cause.is_some() {
+            if !self.grace && self.run.state.lock().cause.is_some() {
+                self.grace = true;
                 self.set_alarm(None);
             }
             if let Err(e) = ready!(self.alarm().poll(cx)) {

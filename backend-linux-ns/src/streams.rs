@@ -95,7 +95,12 @@ pub(crate) struct Stream {
     run: Arc<Run>,
     /// 0 is standard output, 1 standard error.
     number: usize,
+    /// How much is still read when the command has ended: who was left running may write for ever.
+    rest: usize,
 }
+
+/// What a pipe holds that a command has made as large as it may.
+pub(crate) const FULLEST_PIPE: usize = 1 << 20;
 
 /// How much may still come out of a stream.
 struct Tap {
@@ -126,7 +131,7 @@ impl Tap {
 impl Stream {
     pub(crate) fn new(end: OutputEnd, run: Arc<Run>, number: usize) -> Self {
         let left = run.limits().output.unwrap_or(u64::MAX);
-        Self { end, tap: Tap { left, closed: false }, run, number }
+        Self { end, tap: Tap { left, closed: false }, run, number, rest: FULLEST_PIPE }
     }
 
     /// Reads what is left when the command has ended: how many bytes, and whether there were more than the
@@ -146,11 +151,14 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { end, tap, run, number } = &mut *self;
+        let Self { end, tap, run, number, rest } = &mut *self;
         loop {
             // Looked at before the read: what was written before the end is read then.
             let ended = run.has_ended();
             let mut waited = None;
+            if ended && *rest == 0 {
+                return Poll::Ready(Ok(()));
+            }
             if !ended && !tap.closed {
                 run.wake_at_end(cx.waker());
                 waited = Some(ready!(end.poll_read_ready(cx))?);
@@ -158,6 +166,7 @@ impl AsyncRead for Stream {
             match tap.read(end, buffer.initialize_unfilled()) {
                 Ok((given, over)) => {
                     buffer.advance(given);
+                    *rest = rest.saturating_sub(if ended { given } else { 0 });
                     if over {
                         run.cut(*number);
                     }

@@ -179,15 +179,18 @@ impl Process {
 
     /// Ready when the exit is known and both streams that were not taken are at their end.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<Outcome, ExecError>> {
-        let stdout = self.stdout.poll_collect(cx);
-        let stderr = self.stderr.poll_collect(cx);
+        // The end first, which also keeps the limits: a program that writes faster than is read here would let
+        // nothing after its streams have a turn.
         if self.ended.is_none() {
             let Some(exit) = &mut self.exit else { return Poll::Ready(Err(already_waited())) };
-            let Poll::Ready(end) = exit.as_mut().poll(cx) else { return Poll::Pending };
-            self.exit = None;
-            self.ended = Some(end?);
+            if let Poll::Ready(end) = exit.as_mut().poll(cx) {
+                self.exit = None;
+                self.ended = Some(end?);
+            }
         }
-        if stdout.is_pending() || stderr.is_pending() {
+        let stdout = self.stdout.poll_collect(cx);
+        let stderr = self.stderr.poll_collect(cx);
+        if self.ended.is_none() || stdout.is_pending() || stderr.is_pending() {
             return Poll::Pending;
         }
         Poll::Ready(self.ended.take().ok_or_else(already_waited))

@@ -46,6 +46,21 @@ async fn who_is_left_running_and_writes_without_end_holds_up_no_outcome() {
 }
 
 #[tokio::test]
+async fn who_waits_for_a_process_that_writes_without_end_hears_of_its_end() {
+    let Some(ns) = backend("endless output that is waited for") else { return };
+    let sandbox = sandbox_of(&ns, &SandboxSpec::builder().background(Background::Keep).build()).await;
+    let limits = Limits::new().wall_time(Duration::from_millis(200));
+    let writers = "yes & yes & yes & yes";
+    let mut killed = sandbox.spawn(&limited(writers, limits).capture(10)).await.unwrap();
+    let outcome = timeout(Duration::from_secs(10), killed.wait()).await.expect("its time is over").unwrap();
+    assert_eq!(outcome.verdict, Verdict::Exceeded(Limit::WallTime));
+    let left = Command::shell(format!("{writers} & sleep 0.05")).capture(10);
+    let mut ended = sandbox.spawn(&left).await.unwrap();
+    let outcome = timeout(Duration::from_secs(10), ended.wait()).await.expect("it has ended").unwrap();
+    assert!(outcome.success() && outcome.stdout.truncated, "{outcome:?}");
+}
+
+#[tokio::test]
 async fn processor_time_is_counted_over_all_processes() {
     let Some(ns) = backend_with_cgroups("cpu time") else { return };
     let sandbox = sandbox(&ns).await;
