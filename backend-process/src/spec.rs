@@ -307,8 +307,8 @@ pub enum Channel {
 ///
 /// | | 1 byte | 4 KiB | 1 MiB |
 /// |---|---|---|---|
-/// | `Pipe`, of 1 MiB | 3.9 | 4.8 | 683 |
-/// | `Socket` | 5.2 | 6.8 | 510 |
+/// | `Pipe`, of 1 MiB | 3.9 | 4.8 | 576 |
+/// | `Socket` | 5.2 | 6.8 | 417 |
 ///
 /// Both sides of a socket copy in larger pieces and wake each other less often, but each piece costs more. With
 /// an arena large messages bypass either.
