@@ -133,9 +133,11 @@ async fn a_program_that_cannot_be_started_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_specification_that_cannot_work_is_refused_before_anything_is_made() {
-    let spec = sandbox().publish(Port::tcp(80));
-    let Some(error) = failure(spec).await else { return };
-    assert_eq!((error.stage(), error.kind()), (Stage::Spec, &ErrorKind::BadSpec));
+    // A port without a network; no room beside the agent, a command's guardian and the next one's.
+    for spec in [sandbox().publish(Port::tcp(80)), sandbox().pids(3)] {
+        let Some(error) = failure(spec).await else { return };
+        assert_eq!((error.stage(), error.kind()), (Stage::Spec, &ErrorKind::BadSpec));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
