@@ -182,7 +182,7 @@ impl Lease {
     pub(crate) async fn spawn_runner(&self) -> Result<(u32, OwnedFd), Error> {
         let index = self.next_index.fetch_add(1, Ordering::Relaxed);
         let (ours, theirs) = Channel::pair().map_err(|e| Error::system(Stage::CloneRunner, e))?;
-        let procs = self.slot().map(Slot::procs).unwrap_or_default();
+        let procs = self.slot().map(Slot::entries).unwrap_or_default();
         let fds: Vec<BorrowedFd<'_>> =
             std::iter::once(theirs.as_fd()).chain(procs.iter().map(File::as_fd)).collect();
         self.tell(Kind::Spawn, index, &[index], &fds)?;

@@ -288,7 +288,7 @@ async fn arm(keeper: &Channel, slot: Option<Arc<Slot>>) -> Result<Lease, Error> 
     let mut buffer = [0; 64];
     let mut writer = Writer::new(&mut buffer, Header { kind: Kind::Arm as u16, flags: 0, seq: 0 });
     let frame = writer.finish().map_err(|_| Error::gone("a message is too long"))?;
-    let procs = slot.as_deref().map(Slot::procs).unwrap_or_default();
+    let procs = slot.as_deref().map(Slot::entries).unwrap_or_default();
     let ends = [init_theirs.as_fd(), runner_theirs.as_fd()];
     let fds: Vec<BorrowedFd<'_>> = ends.into_iter().chain(procs.iter().map(File::as_fd)).collect();
     keeper.send(frame, &fds).map_err(|_| Error::gone("the sandbox's keeper is gone"))?;

@@ -16,7 +16,7 @@ pub(crate) struct Slot {
     version: Version,
     dirs: Vec<PathBuf>,
     /// Writing 0 into each of them moves the writer here.
-    procs: Vec<File>,
+    entries: Vec<File>,
     memory: Setting,
     /// On version 1 this is the sum of memory and swap.
     swap: Option<Setting>,
@@ -97,6 +97,9 @@ impl Setting {
 
 /// The file names in which the versions differ.
 struct Names {
+    /// Who writes 0 here enters. On version 1 it is the file that moves one thread: to move all threads of a process,
+    /// the kernel first waits until nobody on the machine is forking, for 8 ms if it was not done lately.
+    entry: &'static str,
     memory: &'static str,
     swap: &'static str,
     unlimited: &'static str,
@@ -108,6 +111,7 @@ struct Names {
 }
 
 const V1: Names = Names {
+    entry: "tasks",
     memory: "memory.limit_in_bytes",
     swap: "memory.memsw.limit_in_bytes",
     unlimited: "-1",
@@ -119,6 +123,7 @@ const V1: Names = Names {
 };
 
 const V2: Names = Names {
+    entry: "cgroup.procs",
     memory: "memory.max",
     swap: "memory.swap.max",
     unlimited: "max",
@@ -155,9 +160,9 @@ impl Slot {
         let wants = |controller| extra.contains(&controller);
         let slot = Self {
             version,
-            procs: dirs
+            entries: dirs
                 .iter()
-                .map(|dir| File::options().write(true).open(dir.join("cgroup.procs")))
+                .map(|dir| File::options().write(true).open(dir.join(names.entry)))
                 .collect::<io::Result<_>>()?,
             dirs,
             memory: Setting::open(required("memory", names.memory)?, names.unlimited)?,
@@ -189,8 +194,8 @@ impl Slot {
     }
 
     /// The files through which a process enters the slot.
-    pub(crate) fn procs(&self) -> &[File] {
-        &self.procs
+    pub(crate) fn entries(&self) -> &[File] {
+        &self.entries
     }
 
     pub(crate) fn limits_swap(&self) -> bool {
