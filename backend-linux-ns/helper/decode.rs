@@ -14,6 +14,7 @@ pub const MAX_TARGETS: usize = 64;
 pub struct Plan<'a> {
     pub keep_background: bool,
     pub writable_root: bool,
+    pub born_in_cgroup: bool,
     pub map: MapMode,
     pub network: u8,
     pub proc_view: u8,
@@ -57,6 +58,7 @@ impl<'a> Plan<'a> {
         Ok(Self {
             keep_background: flags & create::KEEP_BACKGROUND != 0,
             writable_root: flags & create::WRITABLE_ROOT != 0,
+            born_in_cgroup: flags & create::BORN_IN_CGROUP != 0,
             map,
             network: body.u8()?,
             proc_view: body.u8()?,

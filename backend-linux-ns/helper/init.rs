@@ -11,13 +11,13 @@ use crate::decode::Plan;
 use crate::failure::{At, Failure, Result, reply};
 use crate::layers;
 use crate::protocol::{Kind, MAX_RUNNERS, Stage, network, open, proc_view};
-use crate::runner;
+use crate::runner::{self, WayIn};
 
 const CHILD_SIGNAL: u64 = 1 << (sys::SIGCHLD - 1);
 const BIND: usize = 4096;
 
 /// Prepares the lease, forks the armed runner, and serves until the host closes the socket.
-pub fn run(plan: &Plan<'_>, host: i32, runner: i32, procs: &[i32]) -> ! {
+pub fn run(plan: &Plan<'_>, host: i32, runner: i32, cgroups: &[i32]) -> ! {
     sys::set_name(c"poolyard-init");
     let mut init = match Init::prepare(plan, host) {
         Ok(init) => init,
@@ -27,11 +27,23 @@ pub fn run(plan: &Plan<'_>, host: i32, runner: i32, procs: &[i32]) -> ! {
         Ok(pidfd) => pidfd,
         Err(errno) => Failure::new(Stage::CloneRunner, errno).die(host),
     };
-    if let Err(failure) = init.fork_runner(0, runner, procs, Some(pidfd)) {
+    if let Err(failure) = init.fork_runner(0, runner, cgroups, Some(pidfd)) {
         failure.die(host)
     }
-    [runner, pidfd].iter().chain(procs).for_each(|&fd| sys::close(fd));
+    [runner, pidfd].iter().chain(cgroups).for_each(|&fd| sys::close(fd));
     init.serve()
+}
+
+/// Forks a runner that is in its cgroup from birth, which waits for nobody, or else one with its way in.
+fn fork_in_cgroup<'a>(plan: &Plan<'_>, cgroups: &'a [i32]) -> sys::Result<(Fork, WayIn<'a>)> {
+    if let (true, &[dir, ref files @ ..]) = (plan.born_in_cgroup, cgroups) {
+        // Refused by old kernels, by limits that are reached, and without the right to.
+        return match sys::fork_into(dir) {
+            Ok(forked) => Ok((forked, WayIn::Born)),
+            Err(_) => Ok((sys::fork(0)?, WayIn::Files(files))),
+        };
+    }
+    Ok((sys::fork(0)?, WayIn::Files(cgroups)))
 }
 
 /// A command that was started and has not been reported.
@@ -67,11 +79,12 @@ impl<'a> Init<'a> {
         Ok(Self { plan, host, signals, work, tmp, running: [None; MAX_RUNNERS] })
     }
 
-    fn fork_runner(&mut self, index: u32, runner: i32, procs: &[i32], pidfd: Option<i32>) -> Result<()> {
+    fn fork_runner(&mut self, index: u32, runner: i32, cgroups: &[i32], pidfd: Option<i32>) -> Result<()> {
         let failure = Failure { stage: Stage::CloneRunner, errno: Errno::INVAL, index };
         let slot = self.running.iter_mut().find(|slot| slot.is_none()).ok_or(failure)?;
-        match sys::fork(0).at_index(Stage::CloneRunner, index as usize)? {
-            Fork::Child => runner::run(self.plan, runner, procs, pidfd),
+        let (forked, way_in) = fork_in_cgroup(self.plan, cgroups).at_index(Stage::CloneRunner, index as usize)?;
+        match forked {
+            Fork::Child => runner::run(self.plan, runner, way_in, pidfd),
             Fork::Parent { pid, pidfd } => {
                 sys::close(pidfd);
                 *slot = Some(Running { index, pid });
@@ -149,9 +162,9 @@ impl<'a> Init<'a> {
 
     fn dispatch(&mut self, header: Header, mut body: Reader<'_>, fds: &[i32]) -> Result<()> {
         match (Kind::from_number(header.kind), fds) {
-            (Some(Kind::Spawn), &[runner, ref procs @ ..]) => {
+            (Some(Kind::Spawn), &[runner, ref cgroups @ ..]) => {
                 let index = body.u32().at(Stage::Protocol)?;
-                self.fork_runner(index, runner, procs, None)
+                self.fork_runner(index, runner, cgroups, None)
             }
             (Some(Kind::Signal), []) => self.signal(body).at(Stage::Protocol),
             (Some(Kind::Open), []) => {

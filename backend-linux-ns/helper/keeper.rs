@@ -111,7 +111,7 @@ fn serve(plan: &Plan<'_>, host: i32) -> ! {
         };
         let is_arm = frame::parse(&buffer[..received.len]).is_ok_and(|(h, _)| h.kind == Kind::Arm as u16);
         let armed = match received.fds() {
-            &[init, runner, ref procs @ ..] if is_arm => arm(plan, &mut lease, host, init, runner, procs),
+            &[init, runner, ref cgroups @ ..] if is_arm => arm(plan, &mut lease, host, init, runner, cgroups),
             _ => Err(Failure::new(Stage::Protocol, Errno::BADMSG)),
         };
         received.fds().iter().for_each(|&fd| sys::close(fd));
@@ -128,7 +128,7 @@ fn arm(
     host: i32,
     init: i32,
     runner: i32,
-    procs: &[i32],
+    cgroups: &[i32],
 ) -> Result<()> {
     if let Some(pid) = lease.take() {
         let _ = sys::kill(pid, sys::SIGKILL);
@@ -140,7 +140,7 @@ fn arm(
     match sys::fork(ns::PID | ns::MOUNT | ns::IPC | ns::UTS | own_network).at(Stage::CloneInit)? {
         Fork::Child => {
             sys::close(host);
-            init::run(plan, init, runner, procs)
+            init::run(plan, init, runner, cgroups)
         }
         Fork::Parent { pid, pidfd } => {
             sys::close(pidfd);

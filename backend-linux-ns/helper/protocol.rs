@@ -26,10 +26,10 @@
 //! | `Create` | host, launcher | the sandbox's plan, see `CreateFlags`; keeper's socket |
 //! | `Created` | launcher, host, on the keeper's socket | pid (u32) of the keeper; its pidfd |
 //! | `Ready` | keeper, host | |
-//! | `Arm` | host, keeper | ; init's socket, runner's socket, `cgroup.procs` files |
-//! | `Armed` | runner, host | ; init's pidfd |
+//! | `Arm` | host, keeper | ; init's socket, runner's socket, ways into the cgroups |
+//! | `Armed` | runner, host | 1 if it was born in its cgroup (u32); init's pidfd |
 //! | `Exec` | host, runner | the command, see below; a memory file if the words are large, mapped descriptors |
-//! | `Spawn` | host, init | index (u32); runner's socket, `cgroup.procs` files |
+//! | `Spawn` | host, init | index (u32); runner's socket, ways into the cgroups |
 //! | `Signal` | host, init | index (u32), signal (u32) |
 //! | `Open` | host, init | area (u8), how (u8), mode (u32), path (cstr) |
 //! | `Opened` | init, host | ; the file |
@@ -200,6 +200,9 @@ pub mod create {
     pub const KEEP_BACKGROUND: u16 = 1;
     /// Each lease gets a layer over the root that it can write to.
     pub const WRITABLE_ROOT: u16 = 2;
+    /// The first way into the cgroups is a directory, in which a runner can be born. All others are files that
+    /// take a 0 from whoever enters.
+    pub const BORN_IN_CGROUP: u16 = 4;
 }
 
 /// `Create`: kinds of Landlock's rules.

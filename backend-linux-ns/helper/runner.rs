@@ -17,9 +17,18 @@ const F_DUPFD_CLOEXEC: i32 = 1030;
 /// Where a runner waits, and most commands start.
 const WORK_DIR: &CStr = c"/box";
 
+/// How a runner comes into its cgroups.
+#[derive(Clone, Copy)]
+pub enum WayIn<'a> {
+    /// It was born there.
+    Born,
+    /// It writes 0 into each of these.
+    Files(&'a [i32]),
+}
+
 /// Strips itself, tells the host, waits for the command and executes it.
-pub fn run(plan: &Plan<'_>, host: i32, procs: &[i32], init: Option<i32>) -> ! {
-    if let Err(failure) = take_place(procs) {
+pub fn run(plan: &Plan<'_>, host: i32, way_in: WayIn<'_>, init: Option<i32>) -> ! {
+    if let Err(failure) = take_place(way_in) {
         failure.die(host)
     }
     let (host, init) = match keep_only(host, init).at(Stage::MapFds) {
@@ -33,7 +42,8 @@ pub fn run(plan: &Plan<'_>, host: i32, procs: &[i32], init: Option<i32>) -> ! {
     // Touched here, so that the first command does not pay for the pages.
     let Ok(buffer) = sys::map_private(None, MAX_FRAME) else { sys::exit(1) };
     buffer[..8192].fill(0);
-    reply(host, Kind::Armed, 0, &[], init.as_slice());
+    let was_born = matches!(way_in, WayIn::Born).into();
+    reply(host, Kind::Armed, 0, &[was_born], init.as_slice());
     init.into_iter().for_each(sys::close);
     let failure = execute(host, buffer);
     failure.report(host, 0);
@@ -41,11 +51,13 @@ pub fn run(plan: &Plan<'_>, host: i32, procs: &[i32], init: Option<i32>) -> ! {
 }
 
 /// A session and cgroups of its own.
-fn take_place(procs: &[i32]) -> Result<()> {
+fn take_place(way_in: WayIn<'_>) -> Result<()> {
     sys::set_signal_mask(0);
     sys::setsid().at(Stage::CloneRunner)?;
-    for (index, &file) in procs.iter().enumerate() {
-        sys::write(file, b"0").at_index(Stage::AttachCgroup, index)?;
+    if let WayIn::Files(files) = way_in {
+        for (index, &file) in files.iter().enumerate() {
+            sys::write(file, b"0").at_index(Stage::AttachCgroup, index)?;
+        }
     }
     sys::unshare(ns::CGROUP).at(Stage::CgroupNamespace)
 }

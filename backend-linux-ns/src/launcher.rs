@@ -67,7 +67,7 @@ impl Launcher {
         let (report, started) = mpsc::sync_channel(1);
         thread::Builder::new()
             .name("poolyard-launch".into())
-            .spawn(move || attend(begin(theirs, &report), slots.as_deref()))
+            .spawn(move || attend(begin(theirs, slots.as_deref(), &report), slots.as_deref()))
             .map_err(|e| Error::system(Stage::StartLauncher, e))?;
         let (pid, pidfd) = started
             .recv()
@@ -117,9 +117,16 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 /// Starts the process and reports its id and pidfd, or why not.
-fn begin(theirs: OwnedFd, report: &mpsc::SyncSender<io::Result<(i32, OwnedFd)>>) -> Option<Guest> {
+fn begin(
+    theirs: OwnedFd,
+    slots: Option<&Slots>,
+    report: &mpsc::SyncSender<io::Result<(i32, OwnedFd)>>,
+) -> Option<Guest> {
     let started = Image::new(IMAGE).and_then(|image| spawn(&image, NAME, &[theirs.as_fd()]));
     drop(theirs);
+    if let (Some(slots), Ok(guest)) = (slots, &started) {
+        slots.adopt(guest.pid);
+    }
     let (answer, guest) = match started {
         Ok(guest) => (guest.pidfd.try_clone().map(|pidfd| (guest.pid, pidfd)), Some(guest)),
         Err(e) => (Err(e), None),
@@ -144,7 +151,7 @@ fn attend(guest: Option<Guest>, slots: Option<&Slots>) {
     let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(guest.pid), None);
     // The keepers end with the launcher, and the processes in their namespaces with them.
     let gives_up = Instant::now() + LAST_TIDYING;
-    while slots.is_some_and(Slots::tidy) && Instant::now() < gives_up {
+    while slots.is_some_and(Slots::close) && Instant::now() < gives_up {
         thread::sleep(TIDY_AGAIN);
     }
 }

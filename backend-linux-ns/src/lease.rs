@@ -30,6 +30,8 @@ pub(crate) struct Lease {
     init: Channel,
     init_pidfd: OwnedFd,
     slot: Option<Arc<Slot>>,
+    /// Whether its first runner was born in the slot.
+    pub(crate) was_born: bool,
     /// What was prepared for the first command, until it takes it.
     armed: Mutex<Option<Armed>>,
     /// For the times of that command.
@@ -96,11 +98,13 @@ impl Lease {
         armed: Armed,
         alarm: Alarm,
         slot: Option<Arc<Slot>>,
+        was_born: bool,
     ) -> Self {
         Self {
             init,
             init_pidfd,
             slot,
+            was_born,
             armed: Mutex::new(Some(armed)),
             alarm,
             spent: Mutex::default(),
@@ -182,9 +186,9 @@ impl Lease {
     pub(crate) async fn spawn_runner(&self) -> Result<(u32, OwnedFd), Error> {
         let index = self.next_index.fetch_add(1, Ordering::Relaxed);
         let (ours, theirs) = Channel::pair().map_err(|e| Error::system(Stage::CloneRunner, e))?;
-        let procs = self.slot().map(Slot::entries).unwrap_or_default();
+        let ways_in = self.slot().map(Slot::ways_in).unwrap_or_default();
         let fds: Vec<BorrowedFd<'_>> =
-            std::iter::once(theirs.as_fd()).chain(procs.iter().map(File::as_fd)).collect();
+            std::iter::once(theirs.as_fd()).chain(ways_in.iter().map(File::as_fd)).collect();
         self.tell(Kind::Spawn, index, &[index], &fds)?;
         drop(fds);
         drop(theirs);

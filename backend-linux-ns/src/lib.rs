@@ -50,10 +50,20 @@
 //!
 //! # Cgroups
 //!
-//! Version 1, version 2 and hybrid systems. A sandbox has one cgroup for its whole life; a runner enters it by
-//! writing to `cgroup.procs`, and what is in it is killed by its pid namespace. `cgroup.kill` is never used: some
-//! kernels (6.12 and 6.18 among them) kill for ever whoever is born by `CLONE_INTO_CGROUP` into a cgroup that was
-//! killed once. The tests find out which kind the running kernel is.
+//! Version 1, version 2 and hybrid systems. A sandbox has one cgroup for its whole life, and what is in it is killed
+//! by its pid namespace.
+//!
+//! Who writes to `cgroup.procs` keeps the whole machine from forking, and waits until the kernel has made sure of that:
+//! 8 ms and more, unless somebody did the same within the last milliseconds. So on version 2 a runner is born in its
+//! cgroup (`CLONE_INTO_CGROUP`), and on version 1 it enters by `tasks`, which moves one thread and takes no such lock.
+//! To be born there an init must come from a cgroup beside it (`keepers`, which the launcher enters when it starts) and may
+//! write to `cgroup.procs` of both the slot and the directory above. In the mode `root` the first belongs to the root of
+//! the sandbox, who is nobody outside, and the second can be written to by all; that lets nobody into a cgroup which is
+//! not his. No sandbox sees a file system of cgroups. Where birth is refused ([`LinuxNs::probe`] says so), and for
+//! cgroups with processors of their own, which kernels before 6.4 forget at birth, runners write to `cgroup.procs`.
+//!
+//! `cgroup.kill` is never used: some kernels (6.12 and 6.18 among them) kill for ever whoever is born into a cgroup
+//! that was killed once. The tests find out which kind the running kernel is.
 //!
 //! # Disks
 //!

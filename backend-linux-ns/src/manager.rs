@@ -37,7 +37,7 @@ pub(crate) struct Shared {
 
 impl LinuxNs {
     /// Starts the launcher, in the strongest mode that this process can use, and finds a place for cgroups.
-    /// Takes a millisecond or two and blocks meanwhile.
+    /// Takes a millisecond or two, on cgroups of version 2 up to twenty milliseconds, and blocks meanwhile.
     ///
     /// Cgroups that cannot be had are no error here: the limits that need them are refused by name where
     /// they are asked for. [`probe`](LinuxNs::probe) says what is there and what to do about the rest.
@@ -59,7 +59,7 @@ impl LinuxNs {
         if let Some(reason) = mode.missing() {
             return Err(Error::new(Stage::MapIds, ErrorKind::Unsupported, reason));
         }
-        let slots = Slots::new();
+        let slots = Slots::new(mode == Mode::Root);
         let launcher = Launcher::start(slots.as_ref().ok().map(Arc::clone))?;
         Ok(Self { shared: Arc::new(Shared { launcher, mode, slots }) })
     }
@@ -99,8 +99,8 @@ impl LinuxNs {
 }
 
 impl Shared {
-    /// A slot for a sandbox; none where there are no cgroups and the specification needs none.
-    pub(crate) fn slot(&self, spec: &Inner) -> Result<Option<Arc<Slot>>, Error> {
+    /// A slot for a sandbox whose root is `owner`; none where there are no cgroups and the specification needs none.
+    pub(crate) fn slot(&self, spec: &Inner, owner: u32) -> Result<Option<Arc<Slot>>, Error> {
         let limits = &spec.limits;
         let needed = limits.memory.is_some()
             || limits.swap.is_some()
@@ -123,7 +123,7 @@ impl Shared {
                     }
                     None => Vec::new(),
                 };
-                let slot = slots.make(&extra, &disks).map_err(|e| Error::system(Stage::Cgroup, e))?;
+                let slot = slots.make(&extra, &disks, owner).map_err(|e| Error::system(Stage::Cgroup, e))?;
                 match slot.limit(&slot_limits(limits)) {
                     Ok(()) => Ok(Some(slot)),
                     // Found out here, and not by the first command.

@@ -18,8 +18,13 @@ use crate::spec::{Background, Base, Inner, ProcView};
 /// One part of a root: kind, place inside, and what (a path of the host ends with NUL).
 type PartSpec = (Part, CString, Vec<u8>);
 
-/// The frame that asks the launcher for a sandbox.
-pub(crate) fn encode(spec: &Inner, ids: &Ids, landlock: &Result<u32, String>) -> Result<Vec<u8>, Error> {
+/// The frame that asks the launcher for a sandbox. With `has_births` its runners can be born in its cgroup.
+pub(crate) fn encode(
+    spec: &Inner,
+    ids: &Ids,
+    has_births: bool,
+    landlock: &Result<u32, String>,
+) -> Result<Vec<u8>, Error> {
     refuse_impossible(&spec.limits)?;
     spec.landlock.check(landlock, spec.writable_root)?;
     let parts = parts(spec)?;
@@ -27,8 +32,8 @@ pub(crate) fn encode(spec: &Inner, ids: &Ids, landlock: &Result<u32, String>) ->
         return Err(invalid(format!("has {} parts, at most {MAX_PARTS} are possible", parts.len())));
     }
     let mut buffer = vec![0; MAX_FRAME];
-    let mut writer =
-        Writer::new(&mut buffer, Header { kind: Kind::Create as u16, flags: flags(spec), seq: 0 });
+    let flags = flags(spec) | if has_births { protocol::create::BORN_IN_CGROUP } else { 0 };
+    let mut writer = Writer::new(&mut buffer, Header { kind: Kind::Create as u16, flags, seq: 0 });
     writer.u8(ids.map as u8).u8(network(spec)).u8(match spec.proc_view {
         ProcView::Masked => protocol::proc_view::MASKED,
         ProcView::Minimal => protocol::proc_view::MINIMAL,

@@ -62,6 +62,7 @@ impl LinuxNs {
             let made = self.sandbox(&spec).await;
             found(format!("sandbox with network {network}"), made.as_ref().err().map(with_causes));
             let (Ok(sandbox), Network::Off) = (made, network) else { continue };
+            found("cgroups entered without a wait".into(), sandbox.slow_entry());
             for limit in Limit::ALL {
                 let missing = match sandbox.support().enforcement(limit) {
                     Enforcement::No(reason) => Some(reason.into_owned()),

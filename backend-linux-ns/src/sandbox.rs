@@ -46,9 +46,11 @@ pub struct Sandbox {
 impl Sandbox {
     /// Makes a sandbox and arms its first lease.
     pub(crate) async fn create(shared: Arc<Shared>, spec: SandboxSpec) -> Result<Self, Error> {
-        let frame = plan::encode(spec.inner(), &shared.mode.ids()?, shared.launcher.landlock())?;
-        let slot = shared.slot(spec.inner())?;
+        let ids = shared.mode.ids()?;
+        let slot = shared.slot(spec.inner(), ids.uid)?;
+        let has_births = slot.as_ref().is_some_and(|slot| slot.has_births());
         let making = Making { shared: &shared, slot };
+        let frame = plan::encode(spec.inner(), &ids, has_births, shared.launcher.landlock())?;
         let (keeper, theirs) = Channel::pair().map_err(|e| Error::system(Stage::CloneKeeper, e))?;
         shared.launcher.create(&frame, &theirs).await?;
         drop(theirs);
@@ -122,6 +124,17 @@ impl Sandbox {
 
     pub(crate) fn is_broken(&self) -> bool {
         self.between_leases || self.lease.is_broken()
+    }
+
+    /// Why runners wait for the kernel when they enter their cgroup, if they do.
+    pub(crate) fn slow_entry(&self) -> Option<String> {
+        let Some(slot) = &self.slot else { return Some(self.shared.no_cgroups().to_owned()) };
+        let waits = slot.has_births() && !self.lease.was_born;
+        waits.then(|| {
+            "the kernel bears nobody into another cgroup here, and a move takes up to 20 ms; use Linux 5.7 or later and \
+             allow clone3, or mount cgroup2 with `favordynmods`"
+                .into()
+        })
     }
 
     pub(crate) fn age(&self) -> Duration {
@@ -288,20 +301,20 @@ async fn arm(keeper: &Channel, slot: Option<Arc<Slot>>) -> Result<Lease, Error> 
     let mut buffer = [0; 64];
     let mut writer = Writer::new(&mut buffer, Header { kind: Kind::Arm as u16, flags: 0, seq: 0 });
     let frame = writer.finish().map_err(|_| Error::gone("a message is too long"))?;
-    let procs = slot.as_deref().map(Slot::entries).unwrap_or_default();
+    let ways_in = slot.as_deref().map(Slot::ways_in).unwrap_or_default();
     let ends = [init_theirs.as_fd(), runner_theirs.as_fd()];
-    let fds: Vec<BorrowedFd<'_>> = ends.into_iter().chain(procs.iter().map(File::as_fd)).collect();
+    let fds: Vec<BorrowedFd<'_>> = ends.into_iter().chain(ways_in.iter().map(File::as_fd)).collect();
     keeper.send(frame, &fds).map_err(|_| Error::gone("the sandbox's keeper is gone"))?;
     drop(fds);
     drop((init_theirs, runner_theirs));
     match expect(&runner, Kind::Armed).await {
-        Ok(armed) => match armed.fds.into_iter().next() {
-            Some(pidfd) => {
+        Ok(armed) => match (armed.body().u32(), armed.fds.into_iter().next()) {
+            (Ok(was_born), Some(pidfd)) => {
                 let system = |e| Error::system(Stage::CloneRunner, e);
                 let armed = Armed::prepare(runner, slot.as_deref()).map_err(system)?;
-                Ok(Lease::new(init, pidfd, armed, Alarm::new().map_err(system)?, slot))
+                Ok(Lease::new(init, pidfd, armed, Alarm::new().map_err(system)?, slot, was_born == 1))
             }
-            None => Err(Error::gone("the runner sent no pidfd")),
+            _ => Err(Error::gone("the runner sent no pidfd")),
         },
         // Whoever broke the chain has said why on its own socket.
         Err(error) => Err(failure_in(&init).or_else(|| failure_in(keeper)).unwrap_or(error)),

@@ -73,7 +73,7 @@ pub mod nr {
 pub mod nr_common {
     pub const OPEN_TREE: usize = 428; pub const MOVE_MOUNT: usize = 429; pub const FSOPEN: usize = 430;
     pub const FSCONFIG: usize = 431; pub const FSMOUNT: usize = 432; pub const PIDFD_OPEN: usize = 434;
-    pub const CLOSE_RANGE: usize = 436; pub const OPENAT2: usize = 437; pub const MOUNT_SETATTR: usize = 442;
+    pub const CLONE3: usize = 435; pub const CLOSE_RANGE: usize = 436; pub const OPENAT2: usize = 437; pub const MOUNT_SETATTR: usize = 442;
     pub const LANDLOCK_CREATE_RULESET: usize = 444; pub const LANDLOCK_ADD_RULE: usize = 445;
     pub const LANDLOCK_RESTRICT_SELF: usize = 446;
 }
@@ -276,6 +276,27 @@ pub fn fork(flags: usize) -> Result<Fork> {
     let flags = flags | PIDFD | SIGCHLD as usize;
     // SAFETY: without CLONE_VM the child has its own copy of everything; `pidfd` outlives the call.
     match unsafe { call(nr::CLONE, [flags, 0, &raw mut pidfd as usize, 0, 0, 0]) }? {
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent { pid: pid as i32, pidfd }),
+    }
+}
+
+/// Like [`fork`] without new namespaces, but the child is born in the cgroup of version 2 whose directory is open
+/// as `cgroup`.
+pub fn fork_into(cgroup: i32) -> Result<Fork> {
+    const PIDFD: u64 = 0x1000;
+    const INTO_CGROUP: u64 = 0x2_0000_0000;
+    let mut pidfd = -1i32;
+    // The kernel's `struct clone_args`: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls,
+    // set_tid, set_tid_size, cgroup.
+    let mut arguments = [0u64; 11];
+    arguments[0] = PIDFD | INTO_CGROUP;
+    arguments[1] = &raw mut pidfd as u64;
+    arguments[4] = SIGCHLD as u64;
+    arguments[10] = cgroup as u64;
+    let a = [arguments.as_ptr() as usize, size_of_val(&arguments), 0, 0, 0, 0];
+    // SAFETY: without CLONE_VM the child has its own copy of everything; `pidfd` outlives the call.
+    match unsafe { call(nrc::CLONE3, a) }? {
         0 => Ok(Fork::Child),
         pid => Ok(Fork::Parent { pid: pid as i32, pidfd }),
     }

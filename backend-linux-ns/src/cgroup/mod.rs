@@ -34,15 +34,16 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    /// Finds a place for slots, sweeps what killed processes left there, and makes this one's directory.
+    /// Finds a place for slots, sweeps what killed processes left there, and makes this one's directory. With
+    /// `many_owners` the slots will belong to different users.
     ///
     /// # Errors
     ///
     /// A sentence that says why there are no cgroups here and what to do.
-    pub(crate) fn new() -> Result<Arc<Self>, String> {
+    pub(crate) fn new(many_owners: bool) -> Result<Arc<Self>, String> {
         let place = Place::find()?;
         sweep::sweep(&place);
-        place.make_instance()?;
+        place.make_instance(many_owners)?;
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let bell = eventfd(0, flags).map_err(|e| format!("no eventfd can be made: {e}"))?;
         Ok(Arc::new(Self { place, retired: Mutex::default(), bell, next: AtomicU64::new(0) }))
@@ -57,10 +58,20 @@ impl Slots {
     }
 
     /// A slot without processes, its limits off. `extra` names further controllers that it needs; `disks` are
-    /// those that its rate is about.
-    pub(crate) fn make(&self, extra: &[&'static str], disks: &[String]) -> std::io::Result<Arc<Slot>> {
+    /// those that its rate is about, `owner` who is root in its sandbox.
+    pub(crate) fn make(
+        &self,
+        extra: &[&'static str],
+        disks: &[String],
+        owner: u32,
+    ) -> std::io::Result<Arc<Slot>> {
         let name = format!("s{}", self.next.fetch_add(1, Ordering::Relaxed));
-        Slot::make(&self.place, &name, extra, disks).map(Arc::new)
+        Slot::make(&self.place, &name, extra, disks, owner).map(Arc::new)
+    }
+
+    /// Keepers of this launcher will be where the runners of their inits can be born in slots.
+    pub(crate) fn adopt(&self, launcher: i32) {
+        self.place.adopt(launcher);
     }
 
     /// Removes a slot whose processes are gone, or will be in a moment.
@@ -78,6 +89,11 @@ impl Slots {
         let mut retired = self.retired.lock();
         retired.retain(|slot| slot.remove().is_err());
         !retired.is_empty()
+    }
+
+    /// Removes what is left once the launcher is dead, and says whether something is not quite gone yet.
+    pub(crate) fn close(&self) -> bool {
+        self.tidy() | self.place.has_keepers()
     }
 
     /// Readable when something was retired.

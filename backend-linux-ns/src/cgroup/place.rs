@@ -1,8 +1,9 @@
 //! Where slots may be made: below which directory of which hierarchy.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -25,6 +26,9 @@ pub(crate) const REQUIRED: [&str; 2] = ["memory", "pids"];
 pub(crate) const IO: &str = "io";
 /// Controllers of version 1 that every slot uses if they are there. Version 2 has both built in.
 pub(crate) const BASIC_V1: [&str; 2] = ["cpuacct", "freezer"];
+
+/// On version 2, beside the slots: where keepers are.
+const KEEPERS: &str = "keepers";
 
 /// One directory per controller (version 1), or one for all (version 2).
 #[derive(Debug)]
@@ -80,7 +84,10 @@ impl Place {
         (!throttles).then_some("this kernel cannot throttle disks; use one with CONFIG_BLK_DEV_THROTTLING")
     }
 
-    pub(crate) fn make_instance(&self) -> Result<(), String> {
+    /// Makes the directory of this process. With `many_owners`, whoever owns two slots may move between them: the
+    /// kernel asks for that right where a runner is born in a slot, and sandboxes of root have ids of their own. It
+    /// is the right to leave, not to enter: nobody but its owner comes into a slot.
+    pub(crate) fn make_instance(&self, many_owners: bool) -> Result<(), String> {
         for (_, parent) in &self.parents {
             let dir = parent.join(&self.instance);
             fs::create_dir(&dir).map_err(|e| {
@@ -88,6 +95,11 @@ impl Place {
             })?;
             if self.version == Version::V2 {
                 enable_all(&dir);
+                // What fails here costs time later: see `adopt`.
+                let _ = fs::create_dir(dir.join(KEEPERS));
+                if many_owners {
+                    let _ = fs::set_permissions(dir.join("cgroup.procs"), Permissions::from_mode(0o666));
+                }
             }
         }
         if self.parents.iter().any(|(name, _)| *name == "cpuset") {
@@ -115,8 +127,27 @@ impl Place {
         Ok(())
     }
 
+    /// Moves the launcher into a cgroup beside the slots; its keepers and their inits are born there. On version 2
+    /// only who comes from there may be born in a slot. Where it fails, runners are born outside and enter.
+    pub(crate) fn adopt(&self, launcher: i32) {
+        if let Some(keepers) = self.keepers() {
+            let _ = fs::write(keepers.join("cgroup.procs"), launcher.to_string());
+        }
+    }
+
+    /// Says whether a keeper is left; without any their cgroup is removed.
+    pub(crate) fn has_keepers(&self) -> bool {
+        let is_left = |e: io::Error| e.kind() != io::ErrorKind::NotFound;
+        self.keepers().is_some_and(|keepers| fs::remove_dir(keepers).is_err_and(is_left))
+    }
+
+    fn keepers(&self) -> Option<PathBuf> {
+        (self.version == Version::V2).then(|| self.parents_dir("").join(KEEPERS))
+    }
+
     /// Removes this process's directory, if its slots are gone.
     pub(crate) fn remove_instance(&self) {
+        let _ = self.has_keepers();
         for parent in self.parents() {
             let _ = fs::remove_dir(parent.join(&self.instance));
         }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, chown};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,8 +15,8 @@ use super::rates::Rates;
 pub(crate) struct Slot {
     version: Version,
     dirs: Vec<PathBuf>,
-    /// Writing 0 into each of them moves the writer here.
-    entries: Vec<File>,
+    ways_in: Vec<File>,
+    has_births: bool,
     memory: Setting,
     /// On version 1 this is the sum of memory and swap.
     swap: Option<Setting>,
@@ -98,7 +98,8 @@ impl Setting {
 /// The file names in which the versions differ.
 struct Names {
     /// Who writes 0 here enters. On version 1 it is the file that moves one thread: to move all threads of a process,
-    /// the kernel first waits until nobody on the machine is forking, for 8 ms if it was not done lately.
+    /// the kernel first waits until nobody on the machine is forking, for 8 ms if it was not done lately. Version 2
+    /// has no such file; its runners are born in their cgroup.
     entry: &'static str,
     memory: &'static str,
     swap: &'static str,
@@ -143,6 +144,7 @@ impl Slot {
         name: &str,
         extra: &[&'static str],
         disks: &[String],
+        owner: u32,
     ) -> io::Result<Self> {
         let version = place.version();
         let names = if version == Version::V1 { V1 } else { V2 };
@@ -158,12 +160,11 @@ impl Slot {
         let memory_peak = optional("memory", names.peak, true).or(optional("memory", names.peak, false));
         let peak_resets = memory_peak.as_ref().is_some_and(|file| file.write_at(b"0", 0).is_ok());
         let wants = |controller| extra.contains(&controller);
+        let has_births = version == Version::V2 && !wants("cpuset");
         let slot = Self {
             version,
-            entries: dirs
-                .iter()
-                .map(|dir| File::options().write(true).open(dir.join(names.entry)))
-                .collect::<io::Result<_>>()?,
+            ways_in: open_ways_in(&dirs, names.entry, has_births)?,
+            has_births,
             dirs,
             memory: Setting::open(required("memory", names.memory)?, names.unlimited)?,
             swap: file("memory", names.swap).and_then(|path| Setting::open(path, names.unlimited).ok()),
@@ -189,13 +190,22 @@ impl Slot {
         if version == Version::V2 {
             // One victim of the kernel's choice would leave half a program running.
             fs::write(slot.dirs[0].join("memory.oom.group"), "1")?;
+            // Where it fails, nobody is born here.
+            let _ = chown(slot.dirs[0].join("cgroup.procs"), Some(owner), None);
         }
         Ok(slot)
     }
 
-    /// The files through which a process enters the slot.
-    pub(crate) fn entries(&self) -> &[File] {
-        &self.entries
+    /// Files through which a process enters the slot, by writing 0 into each of them. If it
+    /// [has births](Self::has_births), its directory comes before them.
+    pub(crate) fn ways_in(&self) -> &[File] {
+        &self.ways_in
+    }
+
+    /// Whether runners can be born here. On version 1 none can. Nor with a cpuset, which kernels before 6.4 forget
+    /// to give to who is born into it.
+    pub(crate) fn has_births(&self) -> bool {
+        self.has_births
     }
 
     pub(crate) fn limits_swap(&self) -> bool {
@@ -343,6 +353,11 @@ fn make_dirs(place: &Place, name: &str, extra: &[&'static str]) -> io::Result<Ve
         dirs.push(dir);
     }
     Ok(dirs)
+}
+
+fn open_ways_in(dirs: &[PathBuf], entry: &str, has_births: bool) -> io::Result<Vec<File>> {
+    let births = dirs.iter().filter(|_| has_births).map(File::open);
+    births.chain(dirs.iter().map(|dir| File::options().write(true).open(dir.join(entry)))).collect()
 }
 
 fn read<'a>(file: &File, buffer: &'a mut [u8]) -> Option<&'a str> {

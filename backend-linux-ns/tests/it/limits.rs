@@ -109,6 +109,19 @@ async fn processes_are_bounded_and_a_fork_bomb_ends() {
 }
 
 #[tokio::test]
+async fn a_command_beside_as_many_processes_as_there_may_be_still_runs() {
+    let Some(ns) = backend_with_cgroups("a full cgroup") else { return };
+    let sandbox = sandbox(&ns).await;
+    let one = Limits::new().processes(1);
+    let mut first = sandbox.spawn(&Command::new("sleep").arg("1000").limits(one.clone())).await.unwrap();
+    // The cgroup refuses to have its runner born in it, and lets it in.
+    let outcome = run(&sandbox, &Command::new("true").limits(one)).await;
+    assert!(outcome.success(), "{outcome:?}");
+    first.kill();
+    first.wait().await.unwrap();
+}
+
+#[tokio::test]
 async fn output_is_bounded_to_the_byte_for_quick_and_for_long_programs() {
     let Some(ns) = backend("output") else { return };
     let sandbox = sandbox(&ns).await;
