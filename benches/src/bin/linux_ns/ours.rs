@@ -1,5 +1,7 @@
 //! Ours, through the public API of the pool.
 
+use std::path::PathBuf;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use poolyard_benches::is_quick;
@@ -106,19 +108,50 @@ pub(crate) fn after_a_cycle<'a>(
 /// The parts of a cycle by themselves, and making a sandbox.
 pub(crate) fn steps<'a>(programs: &Programs) -> Vec<Line<'a>> {
     let acquire = part(programs, Program::Static, |cycle| cycle.acquired - cycle.started);
-    let recycle = part(programs, Program::Static, |cycle| cycle.clean - cycle.told);
-    let create = Ours::new(programs).map(|ours| -> Operation<'a> {
-        Box::new(move || {
-            let started = Instant::now();
-            let made = ours.runtime.block_on(ours.pool.manager().sandbox(&ours.spec));
-            made.map(|_| started.elapsed()).map_err(|e| e.to_string())
-        })
-    });
+    let recycle = || part(programs, Program::Static, |cycle| cycle.clean - cycle.told);
     vec![
         line("acquire", 50, acquire),
-        line("recycle", 50, recycle).note("kill, wait for all, new namespaces, mounts, runner, armed"),
-        line("create", 10, create).note("armed and ready for a command"),
+        line("recycle", 50, recycle()).note("kill, wait for all, new namespaces, mounts, runner, armed"),
+        line("recycle/rested", 5, recycle().map(rested)).note("the same, one every 100 ms"),
+        line("create", 10, create(programs, Between::Ended))
+            .note("armed and ready for a command; the one before is gone"),
+        line("create/rested", 5, create(programs, Between::Ended).map(rested))
+            .note("the same, one every 100 ms"),
+        line("create/replacing", 10, create(programs, Between::Ending))
+            .note("the same, while the one before is ending on the same processor"),
     ]
+}
+
+/// What became of the sandbox before the one that is made.
+#[derive(Clone, Copy, PartialEq)]
+enum Between {
+    Ended,
+    Ending,
+}
+
+fn create<'a>(programs: &Programs, between: Between) -> Result<Operation<'a>, String> {
+    let ours = Ours::new(programs)?;
+    Ok(Box::new(move || {
+        let started = Instant::now();
+        let made =
+            ours.runtime.block_on(ours.pool.manager().sandbox(&ours.spec)).map_err(|e| e.to_string())?;
+        let taken = started.elapsed();
+        let keeper = PathBuf::from(format!("/proc/{}", made.pid()));
+        drop(made);
+        while between == Between::Ended && keeper.exists() {
+            sleep(Duration::from_micros(200));
+        }
+        Ok(taken)
+    }))
+}
+
+/// The operation after a rest, as where little is to be done: the kernel has forgotten much, and so have the
+/// processor's caches.
+fn rested<'a>(mut operation: Operation<'a>) -> Operation<'a> {
+    Box::new(move || {
+        sleep(Duration::from_millis(100));
+        operation()
+    })
 }
 
 /// Whole cycles in a second on one processor, recycling included.
