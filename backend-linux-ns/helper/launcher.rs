@@ -9,6 +9,7 @@ use poolyard_rt::sys::{self, Errno, Fork};
 use crate::decode::Plan;
 use crate::failure::{At, Failure, Result, reply};
 use crate::keeper;
+use crate::networks::Networks;
 use crate::protocol::{Kind, MAX_FRAME, MAX_PARTS, MapMode, Part, Stage, network};
 use crate::text::{Decimal, Text};
 
@@ -43,16 +44,30 @@ pub fn main() -> ! {
     let _ = sys::prctl(PR_SET_PDEATHSIG, sys::SIGKILL as usize, 0);
     hello();
     let Ok(buffer) = sys::map_private(None, MAX_FRAME) else { sys::exit(1) };
+    let mut networks = Networks::new();
+    // None is made for a host that asks for no sandbox without a network.
+    let mut takes_networks = false;
     loop {
+        if takes_networks && networks.wants_one() && is_idle() {
+            networks.prepare();
+        }
         match socket::receive(HOST, buffer) {
             Ok(received) if received.len > 0 => {
-                serve(&buffer[..received.len], received.fds());
+                takes_networks |= serve(&buffer[..received.len], received.fds(), &mut networks);
                 received.fds().iter().for_each(|&fd| sys::close(fd));
             }
             // The host is gone. The keepers get their own signal when this process ends.
             _ => sys::exit(0),
         }
     }
+}
+
+/// Whether nothing is asked for within some milliseconds. Whoever asks for several sandboxes has his processors busy,
+/// and is not to wait for what only the one after them needs.
+fn is_idle() -> bool {
+    const MILLISECONDS: u64 = 10;
+    let host = sys::PollFd { fd: HOST, events: sys::POLLIN, revents: 0 };
+    sys::poll_for(&mut [host], MILLISECONDS) == Ok(0)
 }
 
 fn hello() {
@@ -65,32 +80,44 @@ fn hello() {
 }
 
 /// Everything about a creation is said on the new keeper's socket, so that the host waits in one
-/// place and creations do not wait for each other.
-fn serve(datagram: &[u8], fds: &[i32]) {
-    let &[keeper] = fds else { return };
-    let created = match frame::parse(datagram) {
+/// place and creations do not wait for each other. Says whether it could have used a network made ahead.
+fn serve(datagram: &[u8], fds: &[i32], networks: &mut Networks) -> bool {
+    let &[keeper] = fds else { return false };
+    let plan = match frame::parse(datagram) {
         Ok((header, body)) if header.kind == Kind::Create as u16 => {
-            Plan::parse(header.flags, body).at(Stage::Protocol).and_then(|plan| create_keeper(&plan, keeper))
+            Plan::parse(header.flags, body).at(Stage::Protocol)
         }
         _ => Err(Failure::new(Stage::Protocol, Errno::BADMSG)),
     };
-    if let Err(failure) = created {
+    let takes_network = plan.as_ref().is_ok_and(takes_network);
+    if let Err(failure) = plan.and_then(|plan| create_keeper(&plan, keeper, networks)) {
         failure.report(keeper, 0);
     }
+    takes_network
 }
 
-fn create_keeper(plan: &Plan<'_>, socket: i32) -> Result<()> {
+/// Whether its keeper can be given a network that root made outside.
+fn takes_network(plan: &Plan<'_>) -> bool {
+    plan.network == network::OFF && plan.map == MapMode::Block
+}
+
+fn create_keeper(plan: &Plan<'_>, socket: i32, networks: &mut Networks) -> Result<()> {
     if plan.part_count as usize > MAX_PARTS {
         return Err(Failure::new(Stage::Protocol, Errno::BADMSG));
     }
     let [go_read, go_write] = sys::pipe2(0o2_000_000).at(Stage::CloneKeeper)?;
     let mut trees = [-1; MAX_PARTS];
     let device_tree = if plan.map == MapMode::Block { open_as_root(plan, &mut trees)? } else { -1 };
-    let forked = sys::fork(keeper_namespaces(plan));
+    let is_given = takes_network(plan) && networks.enter();
+    let forked = sys::fork(keeper_namespaces(plan, is_given));
     if let Ok(Fork::Child) = forked {
         sys::close(HOST);
+        networks.close();
         sys::close(go_write);
         keeper::run(plan, &trees, device_tree, socket, go_read)
+    }
+    if is_given {
+        networks.go_home();
     }
     trees.iter().chain(&[device_tree]).filter(|&&fd| fd >= 0).for_each(|&fd| sys::close(fd));
     let created = match forked.at(Stage::CloneKeeper) {
@@ -118,11 +145,11 @@ fn introduce(plan: &Plan<'_>, pid: i32, pidfd: i32, socket: i32, go: i32) -> Res
     mapped
 }
 
-fn keeper_namespaces(plan: &Plan<'_>) -> usize {
+fn keeper_namespaces(plan: &Plan<'_>, has_network: bool) -> usize {
     use crate::keeper::ns;
     let all = ns::USER | ns::PID | ns::MOUNT | ns::IPC | ns::UTS;
     // With a loopback interface each lease has a network of its own, made by its init.
-    if plan.network == network::OFF { all | ns::NET } else { all }
+    if plan.network == network::OFF && !has_network { all | ns::NET } else { all }
 }
 
 /// Only root outside may pass through directories that are closed to the sandbox's ids, and make

@@ -14,6 +14,7 @@ mod keeper;
 mod landlock;
 mod launcher;
 mod layers;
+mod networks;
 #[allow(dead_code)] // Each side uses its own half.
 mod protocol;
 mod rootfs;

@@ -42,7 +42,7 @@ pub mod nr {
     pub const FCHOWNAT: usize = 260; pub const SYMLINKAT: usize = 266; pub const FCHMODAT: usize = 268; pub const FCHMOD: usize = 91;
     pub const PPOLL: usize = 271; pub const UNSHARE: usize = 272; pub const SIGNALFD4: usize = 289;
     pub const DUP3: usize = 292; pub const PIPE2: usize = 293; pub const PRLIMIT64: usize = 302; pub const SECCOMP: usize = 317;
-    pub const CLONE: usize = 56; pub const SCHED_GETAFFINITY: usize = 204; pub const UNLINKAT: usize = 263;
+    pub const SETNS: usize = 308; pub const CLONE: usize = 56; pub const SCHED_GETAFFINITY: usize = 204; pub const UNLINKAT: usize = 263;
     pub const CLOCK_GETTIME: usize = 228; pub const STATX: usize = 332;
 }
 
@@ -64,7 +64,7 @@ pub mod nr {
     pub const FCHOWNAT: usize = 54; pub const SYMLINKAT: usize = 36; pub const FCHMODAT: usize = 53; pub const FCHMOD: usize = 52;
     pub const PPOLL: usize = 73; pub const UNSHARE: usize = 97; pub const SIGNALFD4: usize = 74;
     pub const DUP3: usize = 24; pub const PIPE2: usize = 59; pub const PRLIMIT64: usize = 261; pub const SECCOMP: usize = 277;
-    pub const CLONE: usize = 220; pub const SCHED_GETAFFINITY: usize = 123; pub const UNLINKAT: usize = 35;
+    pub const SETNS: usize = 268; pub const CLONE: usize = 220; pub const SCHED_GETAFFINITY: usize = 123; pub const UNLINKAT: usize = 35;
     pub const CLOCK_GETTIME: usize = 113; pub const STATX: usize = 291;
 }
 
@@ -306,6 +306,11 @@ pub fn unshare(flags: usize) -> Result<()> {
     plain!(nr::UNSHARE, flags).map(drop)
 }
 
+/// Goes into the namespace that is open as `fd`; `kind` is its `CLONE_NEW*`.
+pub fn setns(fd: i32, kind: usize) -> Result<()> {
+    plain!(nr::SETNS, fd, kind).map(drop)
+}
+
 /// Executes a program. Returns only the error.
 ///
 /// # Safety
@@ -463,6 +468,15 @@ pub struct PollFd {
 }
 
 pub const POLLIN: i16 = 1;
+
+/// Waits until one of `fds` is ready, for at most so many milliseconds (below 1000). Gives how many are.
+pub fn poll_for(fds: &mut [PollFd], milliseconds: u64) -> Result<usize> {
+    let time = [0u64, milliseconds * 1_000_000];
+    // SAFETY: the kernel writes only the `revents` of the entries, and what is left of `time`, which nobody reads.
+    retry(|| unsafe {
+        call(nr::PPOLL, [fds.as_mut_ptr() as usize, fds.len(), time.as_ptr() as usize, 0, 0, 0])
+    })
+}
 
 /// Waits until one of `fds` is ready.
 pub fn poll(fds: &mut [PollFd]) -> Result<usize> {

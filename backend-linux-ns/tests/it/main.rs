@@ -15,6 +15,7 @@ mod matrix;
 #[path = "../../helper/protocol.rs"]
 #[allow(dead_code, unreachable_pub, reason = "only the messages are of interest here")]
 mod protocol;
+mod networks;
 mod recycle;
 mod roots;
 mod soak;
