@@ -12,10 +12,10 @@ mod kills;
 mod landlock;
 mod limits;
 mod matrix;
+mod networks;
 #[path = "../../helper/protocol.rs"]
 #[allow(dead_code, unreachable_pub, reason = "only the messages are of interest here")]
 mod protocol;
-mod networks;
 mod recycle;
 mod roots;
 mod soak;
