@@ -138,6 +138,11 @@ impl Shared {
         }
     }
 
+    /// Whether runners of such a sandbox can be born in its slot.
+    pub(crate) fn has_births(&self, spec: &Inner) -> bool {
+        self.slots.as_ref().is_ok_and(|slots| slots.version().has_births(&spec.extra_controllers()))
+    }
+
     pub(crate) fn retire(&self, slot: Arc<Slot>) {
         if let Ok(slots) = &self.slots {
             slots.retire(slot);

@@ -47,10 +47,11 @@ impl Sandbox {
     /// Makes a sandbox and arms its first lease.
     pub(crate) async fn create(shared: Arc<Shared>, spec: SandboxSpec) -> Result<Self, Error> {
         let ids = shared.mode.ids()?;
-        let slot = shared.slot(spec.inner(), ids.uid)?;
-        let has_births = slot.as_ref().is_some_and(|slot| slot.has_births());
-        let making = Making { shared: &shared, slot };
+        // First, since what is wrong with a specification is said before what is wrong with the system.
+        let has_births = shared.has_births(spec.inner());
         let frame = plan::encode(spec.inner(), &ids, has_births, shared.launcher.landlock())?;
+        let slot = shared.slot(spec.inner(), ids.uid)?;
+        let making = Making { shared: &shared, slot };
         let (keeper, theirs) = Channel::pair().map_err(|e| Error::system(Stage::CloneKeeper, e))?;
         shared.launcher.create(&frame, &theirs).await?;
         drop(theirs);

@@ -471,10 +471,10 @@ pub const POLLIN: i16 = 1;
 
 /// Waits until one of `fds` is ready, for at most so many milliseconds (below 1000). Gives how many are.
 pub fn poll_for(fds: &mut [PollFd], milliseconds: u64) -> Result<usize> {
-    let time = [0u64, milliseconds * 1_000_000];
-    // SAFETY: the kernel writes only the `revents` of the entries, and what is left of `time`, which nobody reads.
+    let mut time = [0u64, milliseconds * 1_000_000];
+    // SAFETY: the kernel writes only the `revents` of the entries and, after a signal, what is left of `time`.
     retry(|| unsafe {
-        call(nr::PPOLL, [fds.as_mut_ptr() as usize, fds.len(), time.as_ptr() as usize, 0, 0, 0])
+        call(nr::PPOLL, [fds.as_mut_ptr() as usize, fds.len(), time.as_mut_ptr() as usize, 0, 0, 0])
     })
 }
 

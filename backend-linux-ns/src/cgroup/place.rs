@@ -20,6 +20,14 @@ pub(crate) enum Version {
     V2,
 }
 
+impl Version {
+    /// Whether runners can be born in a slot with these controllers. On version 1 none can. Nor with a cpuset, which
+    /// kernels before 6.4 forget to give to who is born into it.
+    pub(crate) fn has_births(self, extra: &[&str]) -> bool {
+        self == Self::V2 && !extra.contains(&"cpuset")
+    }
+}
+
 /// Controllers that every slot needs.
 pub(crate) const REQUIRED: [&str; 2] = ["memory", "pids"];
 /// What version 1 calls `blkio`.

@@ -160,7 +160,7 @@ impl Slot {
         let memory_peak = optional("memory", names.peak, true).or(optional("memory", names.peak, false));
         let peak_resets = memory_peak.as_ref().is_some_and(|file| file.write_at(b"0", 0).is_ok());
         let wants = |controller| extra.contains(&controller);
-        let has_births = version == Version::V2 && !wants("cpuset");
+        let has_births = version.has_births(extra);
         let slot = Self {
             version,
             ways_in: open_ways_in(&dirs, names.entry, has_births)?,
@@ -202,8 +202,7 @@ impl Slot {
         &self.ways_in
     }
 
-    /// Whether runners can be born here. On version 1 none can. Nor with a cpuset, which kernels before 6.4 forget
-    /// to give to who is born into it.
+    /// Whether runners can be born here.
     pub(crate) fn has_births(&self) -> bool {
         self.has_births
     }
