@@ -14,7 +14,6 @@ pub const MAX_TARGETS: usize = 64;
 pub struct Plan<'a> {
     pub keep_background: bool,
     pub writable_root: bool,
-    pub born_in_cgroup: bool,
     pub map: MapMode,
     pub network: u8,
     pub proc_view: u8,
@@ -26,6 +25,8 @@ pub struct Plan<'a> {
     pub bytes: &'a CStr,
     pub inodes: &'a CStr,
     pub hostname: &'a [u8],
+    /// The cgroup that runners are born in; empty if they can only enter theirs.
+    pub cgroup: &'a CStr,
     /// The filter for the keeper and everything below.
     pub coarse_filter: &'a [u8],
     /// The filter on top of it, for commands.
@@ -58,7 +59,6 @@ impl<'a> Plan<'a> {
         Ok(Self {
             keep_background: flags & create::KEEP_BACKGROUND != 0,
             writable_root: flags & create::WRITABLE_ROOT != 0,
-            born_in_cgroup: flags & create::BORN_IN_CGROUP != 0,
             map,
             network: body.u8()?,
             proc_view: body.u8()?,
@@ -74,6 +74,7 @@ impl<'a> Plan<'a> {
             bytes: body.cstr()?,
             inodes: body.cstr()?,
             hostname: body.bytes()?,
+            cgroup: body.cstr()?,
             coarse_filter: body.bytes()?,
             strict_filter: body.bytes()?,
             landlock: Rules::parse(&mut body)?,

@@ -17,9 +17,9 @@ const CHILD_SIGNAL: u64 = 1 << (sys::SIGCHLD - 1);
 const BIND: usize = 4096;
 
 /// Prepares the lease, forks the armed runner, and serves until the host closes the socket.
-pub fn run(plan: &Plan<'_>, host: i32, runner: i32, cgroups: &[i32]) -> ! {
+pub fn run(plan: &Plan<'_>, host: i32, runner: i32, way_in: WayIn<'_>) -> ! {
     sys::set_name(c"poolyard-init");
-    let mut init = match Init::prepare(plan, host) {
+    let mut init = match Init::prepare(plan, way_in.cgroup, host) {
         Ok(init) => init,
         Err(failure) => failure.die(host),
     };
@@ -27,23 +27,11 @@ pub fn run(plan: &Plan<'_>, host: i32, runner: i32, cgroups: &[i32]) -> ! {
         Ok(pidfd) => pidfd,
         Err(errno) => Failure::new(Stage::CloneRunner, errno).die(host),
     };
-    if let Err(failure) = init.fork_runner(0, runner, cgroups, Some(pidfd)) {
+    if let Err(failure) = init.fork_runner(0, runner, way_in.entries, Some(pidfd)) {
         failure.die(host)
     }
-    [runner, pidfd].iter().chain(cgroups).for_each(|&fd| sys::close(fd));
+    [runner, pidfd].iter().chain(way_in.entries).for_each(|&fd| sys::close(fd));
     init.serve()
-}
-
-/// Forks a runner that is in its cgroup from birth, which waits for nobody, or else one with its way in.
-fn fork_in_cgroup<'a>(plan: &Plan<'_>, cgroups: &'a [i32]) -> sys::Result<(Fork, WayIn<'a>)> {
-    if let (true, &[dir, ref files @ ..]) = (plan.born_in_cgroup, cgroups) {
-        // Refused by old kernels, by limits that are reached, and without the right to.
-        return match sys::fork_into(dir) {
-            Ok(forked) => Ok((forked, WayIn::Born)),
-            Err(_) => Ok((sys::fork(0)?, WayIn::Files(files))),
-        };
-    }
-    Ok((sys::fork(0)?, WayIn::Files(cgroups)))
 }
 
 /// A command that was started and has not been reported.
@@ -55,6 +43,8 @@ struct Running {
 
 struct Init<'a> {
     plan: &'a Plan<'a>,
+    /// The one that runners are born in, or -1.
+    cgroup: i32,
     host: i32,
     signals: i32,
     work: i32,
@@ -63,7 +53,7 @@ struct Init<'a> {
 }
 
 impl<'a> Init<'a> {
-    fn prepare(plan: &'a Plan<'a>, host: i32) -> Result<Self> {
+    fn prepare(plan: &'a Plan<'a>, cgroup: i32, host: i32) -> Result<Self> {
         let writable = make_writable(plan).at(Stage::MountWritable)?;
         show_writable(plan)?;
         mount_proc(plan).at(Stage::MountProc)?;
@@ -76,15 +66,16 @@ impl<'a> Init<'a> {
         sys::close(writable);
         sys::set_signal_mask(CHILD_SIGNAL);
         let signals = sys::signalfd(CHILD_SIGNAL).at(Stage::CloneRunner)?;
-        Ok(Self { plan, host, signals, work, tmp, running: [None; MAX_RUNNERS] })
+        Ok(Self { plan, cgroup, host, signals, work, tmp, running: [None; MAX_RUNNERS] })
     }
 
-    fn fork_runner(&mut self, index: u32, runner: i32, cgroups: &[i32], pidfd: Option<i32>) -> Result<()> {
+    fn fork_runner(&mut self, index: u32, runner: i32, entries: &[i32], pidfd: Option<i32>) -> Result<()> {
         let failure = Failure { stage: Stage::CloneRunner, errno: Errno::INVAL, index };
         let slot = self.running.iter_mut().find(|slot| slot.is_none()).ok_or(failure)?;
-        let (forked, way_in) = fork_in_cgroup(self.plan, cgroups).at_index(Stage::CloneRunner, index as usize)?;
+        let way_in = WayIn { cgroup: self.cgroup, entries };
+        let (forked, entered) = way_in.fork().at_index(Stage::CloneRunner, index as usize)?;
         match forked {
-            Fork::Child => runner::run(self.plan, runner, way_in, pidfd),
+            Fork::Child => runner::run(self.plan, runner, entries, entered, pidfd),
             Fork::Parent { pid, pidfd } => {
                 sys::close(pidfd);
                 *slot = Some(Running { index, pid });
@@ -162,9 +153,9 @@ impl<'a> Init<'a> {
 
     fn dispatch(&mut self, header: Header, mut body: Reader<'_>, fds: &[i32]) -> Result<()> {
         match (Kind::from_number(header.kind), fds) {
-            (Some(Kind::Spawn), &[runner, ref cgroups @ ..]) => {
+            (Some(Kind::Spawn), &[runner, ref entries @ ..]) => {
                 let index = body.u32().at(Stage::Protocol)?;
-                self.fork_runner(index, runner, cgroups, None)
+                self.fork_runner(index, runner, entries, None)
             }
             (Some(Kind::Signal), []) => self.signal(body).at(Stage::Protocol),
             (Some(Kind::Open), []) => {

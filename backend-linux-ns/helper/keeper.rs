@@ -7,9 +7,10 @@ use poolyard_rt::sys::{self, Errno, Fork};
 use crate::decode::Plan;
 use crate::failure::{At, Failure, Result, reply};
 use crate::init;
-use crate::launcher::Trees;
+use crate::launcher::{Opened, open_cgroup};
 use crate::protocol::{Kind, MapMode, Stage, network};
 use crate::rootfs;
+use crate::runner::WayIn;
 use crate::text::{Decimal, Text};
 
 /// Flags of `clone` and `unshare`.
@@ -25,15 +26,16 @@ pub mod ns {
 }
 
 /// Builds the sandbox, says so, and serves until the host closes the socket.
-pub fn run(plan: &Plan<'_>, trees: &Trees, devices: i32, host: i32, go: i32) -> ! {
+pub fn run(plan: &Plan<'_>, opened: &Opened, host: i32, go: i32) -> ! {
     sys::set_name(c"poolyard-keep");
     sys::default_signal(sys::SIGCHLD);
     wait_for_ids(go);
-    if let Err(failure) = build(plan, trees, devices) {
-        failure.die(host)
-    }
+    let cgroup = match build(plan, opened) {
+        Ok(cgroup) => cgroup,
+        Err(failure) => failure.die(host),
+    };
     reply(host, Kind::Ready, 0, &[], &[]);
-    serve(plan, host)
+    serve(plan, cgroup, host)
 }
 
 /// The launcher writes one byte when the ids are mapped; if it cannot, it closes the pipe.
@@ -44,13 +46,17 @@ fn wait_for_ids(go: i32) {
     sys::close(go);
 }
 
-fn build(plan: &Plan<'_>, trees: &Trees, devices: i32) -> Result<()> {
+/// Gives the open cgroup that runners are born in, or -1.
+fn build(plan: &Plan<'_>, opened: &Opened) -> Result<i32> {
     take_identity(plan).at(Stage::BecomeRoot)?;
-    rootfs::build(plan, trees, devices)?;
+    // The old root, by which it is found, goes away.
+    let cgroup = if opened.cgroup >= 0 { opened.cgroup } else { open_cgroup(plan) };
+    rootfs::build(plan, &opened.trees, opened.devices)?;
     forbid_nesting().at(Stage::ForbidNesting)?;
     sys::sethostname(plan.hostname).at(Stage::HostName)?;
     lock_down().at(Stage::LockDown)?;
-    sys::install_filter(plan.coarse_filter).at(Stage::Filter)
+    sys::install_filter(plan.coarse_filter).at(Stage::Filter)?;
+    Ok(cgroup)
 }
 
 fn take_identity(plan: &Plan<'_>) -> sys::Result<()> {
@@ -100,7 +106,7 @@ fn lock_down() -> sys::Result<()> {
     sys::set_limit(CORE, 0, 0)
 }
 
-fn serve(plan: &Plan<'_>, host: i32) -> ! {
+fn serve(plan: &Plan<'_>, cgroup: i32, host: i32) -> ! {
     let mut lease = None;
     let mut buffer = [0; 64];
     loop {
@@ -111,7 +117,10 @@ fn serve(plan: &Plan<'_>, host: i32) -> ! {
         };
         let is_arm = frame::parse(&buffer[..received.len]).is_ok_and(|(h, _)| h.kind == Kind::Arm as u16);
         let armed = match received.fds() {
-            &[init, runner, ref cgroups @ ..] if is_arm => arm(plan, &mut lease, host, init, runner, cgroups),
+            &[init, runner, ref entries @ ..] if is_arm => {
+                let way_in = WayIn { cgroup, entries };
+                arm(plan, &mut lease, host, init, runner, way_in)
+            }
             _ => Err(Failure::new(Stage::Protocol, Errno::BADMSG)),
         };
         received.fds().iter().for_each(|&fd| sys::close(fd));
@@ -128,7 +137,7 @@ fn arm(
     host: i32,
     init: i32,
     runner: i32,
-    cgroups: &[i32],
+    way_in: WayIn<'_>,
 ) -> Result<()> {
     if let Some(pid) = lease.take() {
         let _ = sys::kill(pid, sys::SIGKILL);
@@ -140,7 +149,7 @@ fn arm(
     match sys::fork(ns::PID | ns::MOUNT | ns::IPC | ns::UTS | own_network).at(Stage::CloneInit)? {
         Fork::Child => {
             sys::close(host);
-            init::run(plan, init, runner, cgroups)
+            init::run(plan, init, runner, way_in)
         }
         Fork::Parent { pid, pidfd } => {
             sys::close(pidfd);

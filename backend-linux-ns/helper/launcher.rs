@@ -31,8 +31,24 @@ impl Plan<'_> {
     }
 }
 
-/// Detached copies of base directories, by the number of their part; -1 where there is none.
+/// What the launcher opens for a keeper that may not; -1 where there is nothing.
+pub struct Opened {
+    /// Detached copies of base directories, by the number of their part.
+    pub trees: Trees,
+    /// A detached /dev.
+    pub devices: i32,
+    /// A detached copy of the cgroup that runners are born in, from which no way leads to its parents.
+    pub cgroup: i32,
+}
+
 pub type Trees = [i32; MAX_PARTS];
+
+impl Opened {
+    fn close(&self) {
+        let all = self.trees.iter().chain([&self.devices, &self.cgroup]);
+        all.filter(|&&fd| fd >= 0).for_each(|&fd| sys::close(fd));
+    }
+}
 
 pub fn main() -> ! {
     sys::set_name(c"poolyard-launch");
@@ -45,15 +61,13 @@ pub fn main() -> ! {
     hello();
     let Ok(buffer) = sys::map_private(None, MAX_FRAME) else { sys::exit(1) };
     let mut networks = Networks::new();
-    // None is made for a host that asks for no sandbox without a network.
-    let mut takes_networks = false;
     loop {
-        if takes_networks && networks.wants_one() && is_idle() {
+        if networks.are_wanted() && is_idle() {
             networks.prepare();
         }
         match socket::receive(HOST, buffer) {
             Ok(received) if received.len > 0 => {
-                takes_networks |= serve(&buffer[..received.len], received.fds(), &mut networks);
+                serve(&buffer[..received.len], received.fds(), &mut networks);
                 received.fds().iter().for_each(|&fd| sys::close(fd));
             }
             // The host is gone. The keepers get their own signal when this process ends.
@@ -80,46 +94,45 @@ fn hello() {
 }
 
 /// Everything about a creation is said on the new keeper's socket, so that the host waits in one
-/// place and creations do not wait for each other. Says whether it could have used a network made ahead.
-fn serve(datagram: &[u8], fds: &[i32], networks: &mut Networks) -> bool {
-    let &[keeper] = fds else { return false };
-    let plan = match frame::parse(datagram) {
-        Ok((header, body)) if header.kind == Kind::Create as u16 => {
-            Plan::parse(header.flags, body).at(Stage::Protocol)
-        }
+/// place and creations do not wait for each other.
+fn serve(datagram: &[u8], fds: &[i32], networks: &mut Networks) {
+    let &[keeper] = fds else { return };
+    let created = match frame::parse(datagram) {
+        Ok((header, body)) if header.kind == Kind::Create as u16 => Plan::parse(header.flags, body)
+            .at(Stage::Protocol)
+            .and_then(|plan| create_keeper(&plan, keeper, networks)),
         _ => Err(Failure::new(Stage::Protocol, Errno::BADMSG)),
     };
-    let takes_network = plan.as_ref().is_ok_and(takes_network);
-    if let Err(failure) = plan.and_then(|plan| create_keeper(&plan, keeper, networks)) {
+    if let Err(failure) = created {
         failure.report(keeper, 0);
     }
-    takes_network
-}
-
-/// Whether its keeper can be given a network that root made outside.
-fn takes_network(plan: &Plan<'_>) -> bool {
-    plan.network == network::OFF && plan.map == MapMode::Block
 }
 
 fn create_keeper(plan: &Plan<'_>, socket: i32, networks: &mut Networks) -> Result<()> {
     if plan.part_count as usize > MAX_PARTS {
         return Err(Failure::new(Stage::Protocol, Errno::BADMSG));
     }
+    let mut opened = Opened { trees: [-1; MAX_PARTS], devices: -1, cgroup: -1 };
+    let is_open = if plan.map == MapMode::Block { open_as_root(plan, &mut opened) } else { Ok(()) };
+    let created = is_open.and_then(|()| clone_keeper(plan, &opened, socket, networks));
+    opened.close();
+    created
+}
+
+fn clone_keeper(plan: &Plan<'_>, opened: &Opened, socket: i32, networks: &mut Networks) -> Result<()> {
     let [go_read, go_write] = sys::pipe2(0o2_000_000).at(Stage::CloneKeeper)?;
-    let mut trees = [-1; MAX_PARTS];
-    let device_tree = if plan.map == MapMode::Block { open_as_root(plan, &mut trees)? } else { -1 };
-    let is_given = takes_network(plan) && networks.enter();
-    let forked = sys::fork(keeper_namespaces(plan, is_given));
+    // Only what root made outside can be given to whoever has no rights out there.
+    let has_network = plan.network == network::OFF && plan.map == MapMode::Block && networks.enter();
+    let forked = sys::fork(keeper_namespaces(plan, has_network));
     if let Ok(Fork::Child) = forked {
         sys::close(HOST);
         networks.close();
         sys::close(go_write);
-        keeper::run(plan, &trees, device_tree, socket, go_read)
+        keeper::run(plan, opened, socket, go_read)
     }
-    if is_given {
+    if has_network {
         networks.go_home();
     }
-    trees.iter().chain(&[device_tree]).filter(|&&fd| fd >= 0).for_each(|&fd| sys::close(fd));
     let created = match forked.at(Stage::CloneKeeper) {
         Ok(Fork::Parent { pid, pidfd }) => introduce(plan, pid, pidfd, socket, go_write),
         Ok(Fork::Child) => sys::exit(1),
@@ -153,23 +166,34 @@ fn keeper_namespaces(plan: &Plan<'_>, has_network: bool) -> usize {
 }
 
 /// Only root outside may pass through directories that are closed to the sandbox's ids, and make
-/// device nodes that work inside. Gives the detached /dev, or -1 if nodes cannot be made.
-fn open_as_root(plan: &Plan<'_>, trees: &mut Trees) -> Result<i32> {
+/// device nodes that work inside. Without nodes or births it goes on.
+fn open_as_root(plan: &Plan<'_>, opened: &mut Opened) -> Result<()> {
     let owners = if plan.writable_root { root_alone(plan)? } else { -1 };
-    let opened = plan.each_part(|index, kind, _, source| {
+    let trees = plan.each_part(|index, kind, _, source| {
         if matches!(kind, Part::Tree | Part::Root) {
             let path = CStr::from_bytes_until_nul(source).unwrap_or(c"");
-            trees[index] = sys::open_tree(sys::AT_FDCWD, path).at_index(Stage::OpenBase, index)?;
+            let tree = sys::open_tree(sys::AT_FDCWD, path).at_index(Stage::OpenBase, index)?;
+            opened.trees[index] = tree;
             if owners >= 0 {
                 // Not every file system can; what root owns there stays nobody's.
-                let _ = sys::show_owners_of(owners, trees[index]);
+                let _ = sys::show_owners_of(owners, tree);
             }
         }
         Ok(())
     });
     sys::close(owners);
-    opened?;
-    Ok(crate::rootfs::private_devices().unwrap_or(-1))
+    trees?;
+    opened.devices = crate::rootfs::private_devices().unwrap_or(-1);
+    opened.cgroup = open_cgroup(plan);
+    Ok(())
+}
+
+/// A detached copy of the cgroup that runners are born in, or -1.
+pub fn open_cgroup(plan: &Plan<'_>) -> i32 {
+    match plan.cgroup.is_empty() {
+        true => -1,
+        false => sys::open_tree(sys::AT_FDCWD, plan.cgroup).unwrap_or(-1),
+    }
 }
 
 /// A user namespace that knows only root, which is the sandbox's own. Base directories are shown through it under a
@@ -177,7 +201,8 @@ fn open_as_root(plan: &Plan<'_>, trees: &mut Trees) -> Result<i32> {
 /// commands are not root, and files of other users stay nobody's.
 fn root_alone(plan: &Plan<'_>) -> Result<i32> {
     let [end, alive] = sys::pipe2(0o2_000_000).at(Stage::MapIds)?;
-    match sys::fork(keeper::ns::USER).at(Stage::MapIds)? {
+    let forked = sys::fork(keeper::ns::USER).at(Stage::MapIds);
+    match forked.inspect_err(|_| [end, alive].into_iter().for_each(sys::close))? {
         Fork::Child => {
             sys::close(alive);
             let _ = sys::read(end, &mut [0]);

@@ -1,7 +1,8 @@
 //! Networks made ahead: the kernel takes as long to make one as for a quarter of a sandbox.
 //!
 //! Nobody has been in the one that waits, and it belongs to the host's user namespace, so that not even a
-//! sandbox's root could change it. Only root can make one; other launchers let the kernel make them with the keeper.
+//! sandbox's root could change it, and the files of /proc that tell of it belong to nobody. Only root can make one;
+//! other launchers let the kernel make them with the keeper.
 
 use poolyard_rt::sys;
 
@@ -13,28 +14,35 @@ pub struct Networks {
     home: i32,
     /// -1 while there is none.
     next: i32,
+    /// Whether somebody has asked for one.
+    wanted: bool,
 }
 
 impl Networks {
     pub fn new() -> Self {
-        Self { home: own().unwrap_or(-1), next: -1 }
+        // Whoever may leave it may not always come back: that takes rights over it, too. So it is tried first.
+        let may_return = |&home: &i32| sys::setns(home, ns::NET).inspect_err(|_| sys::close(home)).is_ok();
+        Self { home: own().ok().filter(may_return).unwrap_or(-1), next: -1, wanted: false }
     }
 
-    /// Makes the next one, unless it is there or cannot be had.
+    /// Makes the next one.
     pub fn prepare(&mut self) {
-        if self.home >= 0 && self.next < 0 && sys::unshare(ns::NET).is_ok() {
+        if sys::unshare(ns::NET).is_ok() {
             self.next = own().unwrap_or(-1);
             self.go_home();
         }
+        // Tried again when the next one is asked for.
+        self.wanted = false;
     }
 
-    /// Whether there is none ahead and there could be.
-    pub fn wants_one(&self) -> bool {
-        self.home >= 0 && self.next < 0
+    /// Whether one is to be made. None is for hosts whose sandboxes all have a network.
+    pub fn are_wanted(&self) -> bool {
+        self.wanted
     }
 
     /// Moves into the next one, whose only user is then born here. Says whether there was one.
     pub fn enter(&mut self) -> bool {
+        self.wanted = self.home >= 0;
         let entered = self.next >= 0 && sys::setns(self.next, ns::NET).is_ok();
         if entered {
             sys::close(self.next);

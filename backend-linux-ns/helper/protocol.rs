@@ -26,10 +26,10 @@
 //! | `Create` | host, launcher | the sandbox's plan, see `CreateFlags`; keeper's socket |
 //! | `Created` | launcher, host, on the keeper's socket | pid (u32) of the keeper; its pidfd |
 //! | `Ready` | keeper, host | |
-//! | `Arm` | host, keeper | ; init's socket, runner's socket, ways into the cgroups |
-//! | `Armed` | runner, host | 1 if it was born in its cgroup (u32); init's pidfd |
+//! | `Arm` | host, keeper | ; init's socket, runner's socket, files by which to enter the cgroups |
+//! | `Armed` | runner, host | how it came into its cgroups, see `way_in` (u32); init's pidfd |
 //! | `Exec` | host, runner | the command, see below; a memory file if the words are large, mapped descriptors |
-//! | `Spawn` | host, init | index (u32); runner's socket, ways into the cgroups |
+//! | `Spawn` | host, init | index (u32); runner's socket, files by which to enter the cgroups |
 //! | `Signal` | host, init | index (u32), signal (u32) |
 //! | `Open` | host, init | area (u8), how (u8), mode (u32), path (cstr) |
 //! | `Opened` | init, host | ; the file |
@@ -51,7 +51,7 @@
 //! |---|---|
 //! | ping | `Armed` after every recycle proves the whole chain; between two of them the pidfds tell |
 //! | configuration | `Create` carries it all; a keeper is never configured twice |
-//! | pid reply, acknowledgement ("may run") | the runner attaches *itself* to the cgroups before it is armed |
+//! | pid reply, acknowledgement ("may run") | the runner is in its cgroups before it is armed, by birth or by its own doing |
 //! | delete, reset | a lease's files die with its mount namespace |
 //! | kill all, collect zombies | the init does both after the last command; for a lease, its own death does |
 //! | finish | closing the socket, or killing the keeper |
@@ -200,9 +200,15 @@ pub mod create {
     pub const KEEP_BACKGROUND: u16 = 1;
     /// Each lease gets a layer over the root that it can write to.
     pub const WRITABLE_ROOT: u16 = 2;
-    /// The first way into the cgroups is a directory, in which a runner can be born. All others are files that
-    /// take a 0 from whoever enters.
-    pub const BORN_IN_CGROUP: u16 = 4;
+}
+
+/// `Armed`: how a runner came into its cgroups.
+pub mod way_in {
+    /// It wrote 0 into the files.
+    pub const ENTERED: u32 = 0;
+    pub const BORN: u32 = 1;
+    /// As `ENTERED`, since the cgroup had as many processes as it may. The kernel has counted a refused fork.
+    pub const ENTERED_FULL: u32 = 2;
 }
 
 /// `Create`: kinds of Landlock's rules.

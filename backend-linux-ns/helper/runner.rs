@@ -4,12 +4,12 @@ use core::ffi::CStr;
 
 use poolyard_rt::frame::BadFrame;
 use poolyard_rt::socket::{self, MAX_FDS};
-use poolyard_rt::sys::{self, Errno};
+use poolyard_rt::sys::{self, Errno, Fork};
 
 use crate::decode::{Plan, Request, make_addresses};
 use crate::failure::{At, Failure, Result, reply};
 use crate::keeper::ns;
-use crate::protocol::{Kind, MAX_FRAME, Stage};
+use crate::protocol::{Kind, MAX_FRAME, Stage, way_in};
 
 /// The command's descriptors lie below, the runner's own from here on.
 const OWN_FDS: usize = 128;
@@ -19,16 +19,33 @@ const WORK_DIR: &CStr = c"/box";
 
 /// How a runner comes into its cgroups.
 #[derive(Clone, Copy)]
-pub enum WayIn<'a> {
-    /// It was born there.
-    Born,
-    /// It writes 0 into each of these.
-    Files(&'a [i32]),
+pub struct WayIn<'a> {
+    /// The directory of the one that it can be born in, or -1.
+    pub cgroup: i32,
+    /// Or else it writes 0 into each of these.
+    pub entries: &'a [i32],
+}
+
+impl WayIn<'_> {
+    /// Forks somebody who is in the cgroup from birth if that can be, since a move waits for the kernel. Says how it
+    /// comes in, as `Armed` does.
+    pub fn fork(self) -> sys::Result<(Fork, u32)> {
+        let refused = match self.cgroup {
+            ..0 => way_in::ENTERED,
+            cgroup => match sys::fork_into(cgroup) {
+                Ok(forked) => return Ok((forked, way_in::BORN)),
+                Err(Errno::AGAIN) => way_in::ENTERED_FULL,
+                Err(_) => way_in::ENTERED,
+            },
+        };
+        Ok((sys::fork(0)?, refused))
+    }
 }
 
 /// Strips itself, tells the host, waits for the command and executes it.
-pub fn run(plan: &Plan<'_>, host: i32, way_in: WayIn<'_>, init: Option<i32>) -> ! {
-    if let Err(failure) = take_place(way_in) {
+pub fn run(plan: &Plan<'_>, host: i32, entries: &[i32], entered: u32, init: Option<i32>) -> ! {
+    let entries = if entered == way_in::BORN { &[] } else { entries };
+    if let Err(failure) = take_place(entries) {
         failure.die(host)
     }
     let (host, init) = match keep_only(host, init).at(Stage::MapFds) {
@@ -42,8 +59,7 @@ pub fn run(plan: &Plan<'_>, host: i32, way_in: WayIn<'_>, init: Option<i32>) -> 
     // Touched here, so that the first command does not pay for the pages.
     let Ok(buffer) = sys::map_private(None, MAX_FRAME) else { sys::exit(1) };
     buffer[..8192].fill(0);
-    let was_born = matches!(way_in, WayIn::Born).into();
-    reply(host, Kind::Armed, 0, &[was_born], init.as_slice());
+    reply(host, Kind::Armed, 0, &[entered], init.as_slice());
     init.into_iter().for_each(sys::close);
     let failure = execute(host, buffer);
     failure.report(host, 0);
@@ -51,13 +67,11 @@ pub fn run(plan: &Plan<'_>, host: i32, way_in: WayIn<'_>, init: Option<i32>) -> 
 }
 
 /// A session and cgroups of its own.
-fn take_place(way_in: WayIn<'_>) -> Result<()> {
+fn take_place(entries: &[i32]) -> Result<()> {
     sys::set_signal_mask(0);
     sys::setsid().at(Stage::CloneRunner)?;
-    if let WayIn::Files(files) = way_in {
-        for (index, &file) in files.iter().enumerate() {
-            sys::write(file, b"0").at_index(Stage::AttachCgroup, index)?;
-        }
+    for (index, &file) in entries.iter().enumerate() {
+        sys::write(file, b"0").at_index(Stage::AttachCgroup, index)?;
     }
     sys::unshare(ns::CGROUP).at(Stage::CgroupNamespace)
 }

@@ -49,7 +49,7 @@ fn exec_frame() -> Vec<u8> {
 fn create_frame() -> Vec<u8> {
     let rules = Landlock::new().read("/usr").write("/box").connect(443).scoped();
     let spec = SandboxSpec::builder().landlock(rules).build();
-    plan::encode(spec.inner(), &Mode::SingleUid.ids().unwrap(), true, &Ok(7)).unwrap()
+    plan::encode(spec.inner(), &Mode::SingleUid.ids().unwrap(), Some("/cgroup".as_ref()), &Ok(7)).unwrap()
 }
 
 /// What the host makes of a datagram that a process of the sandbox sends.

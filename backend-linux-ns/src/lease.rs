@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use nix::sys::signal::Signal;
@@ -19,7 +19,7 @@ use crate::alarm::Alarm;
 use crate::cgroup::{Reading, Slot};
 use crate::channel::{self, Channel, Message};
 use crate::error::{Error, Stage};
-use crate::protocol::Kind;
+use crate::protocol::{Kind, way_in};
 use crate::streams::{OutputEnd, OutputPipe, output_pipe};
 
 /// The index of the command that finds everything prepared.
@@ -32,6 +32,8 @@ pub(crate) struct Lease {
     slot: Option<Arc<Slot>>,
     /// Whether its first runner was born in the slot.
     pub(crate) was_born: bool,
+    /// Runners that its slot had no room for. The slot counts them among the forks that it refused.
+    refused_births: AtomicU64,
     /// What was prepared for the first command, until it takes it.
     armed: Mutex<Option<Armed>>,
     /// For the times of that command.
@@ -105,6 +107,7 @@ impl Lease {
             init_pidfd,
             slot,
             was_born,
+            refused_births: AtomicU64::new(0),
             armed: Mutex::new(Some(armed)),
             alarm,
             spent: Mutex::default(),
@@ -118,6 +121,14 @@ impl Lease {
 
     pub(crate) fn slot(&self) -> Option<&Slot> {
         self.slot.as_deref()
+    }
+
+    /// What the slot has counted, without what only our runners caused.
+    pub(crate) fn reading(&self) -> Reading {
+        let mut reading = self.slot().map(Slot::read).unwrap_or_default();
+        let own = self.refused_births.load(Ordering::Relaxed);
+        reading.forks_refused = reading.forks_refused.saturating_sub(own);
+        reading
     }
 
     pub(crate) fn touch(&self) {
@@ -186,14 +197,19 @@ impl Lease {
     pub(crate) async fn spawn_runner(&self) -> Result<(u32, OwnedFd), Error> {
         let index = self.next_index.fetch_add(1, Ordering::Relaxed);
         let (ours, theirs) = Channel::pair().map_err(|e| Error::system(Stage::CloneRunner, e))?;
-        let ways_in = self.slot().map(Slot::ways_in).unwrap_or_default();
+        let entries = self.slot().map(Slot::entries).unwrap_or_default();
         let fds: Vec<BorrowedFd<'_>> =
-            std::iter::once(theirs.as_fd()).chain(ways_in.iter().map(File::as_fd)).collect();
+            std::iter::once(theirs.as_fd()).chain(entries.iter().map(File::as_fd)).collect();
         self.tell(Kind::Spawn, index, &[index], &fds)?;
         drop(fds);
         drop(theirs);
         match ours.receive().await {
-            Ok(Some(message)) if message.kind == Kind::Armed => Ok((index, ours.into_socket())),
+            Ok(Some(message)) if message.kind == Kind::Armed => {
+                if message.body().u32() == Ok(way_in::ENTERED_FULL) {
+                    self.refused_births.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok((index, ours.into_socket()))
+            }
             Ok(Some(message)) if message.kind == Kind::Failed => Err(message.failure()),
             _ => Err(self.take_failure(index).unwrap_or_else(|| Error::gone("the sandbox's init is gone"))),
         }

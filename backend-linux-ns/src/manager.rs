@@ -1,6 +1,7 @@
 //! [`LinuxNs`]: makes, cleans and ends sandboxes. It is the pool's manager.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,8 +100,18 @@ impl LinuxNs {
 }
 
 impl Shared {
+    /// The name of the next slot.
+    pub(crate) fn next_slot(&self) -> String {
+        self.slots.as_ref().map(|slots| slots.next()).unwrap_or_default()
+    }
+
+    /// The cgroup that runners of such a sandbox are born in, if they can be, when its slot has that name.
+    pub(crate) fn births(&self, spec: &Inner, name: &str) -> Option<PathBuf> {
+        self.slots.as_ref().ok()?.births(name, &spec.extra_controllers())
+    }
+
     /// A slot for a sandbox whose root is `owner`; none where there are no cgroups and the specification needs none.
-    pub(crate) fn slot(&self, spec: &Inner, owner: u32) -> Result<Option<Arc<Slot>>, Error> {
+    pub(crate) fn slot(&self, spec: &Inner, name: &str, owner: u32) -> Result<Option<Arc<Slot>>, Error> {
         let limits = &spec.limits;
         let needed = limits.memory.is_some()
             || limits.swap.is_some()
@@ -123,7 +134,8 @@ impl Shared {
                     }
                     None => Vec::new(),
                 };
-                let slot = slots.make(&extra, &disks, owner).map_err(|e| Error::system(Stage::Cgroup, e))?;
+                let slot =
+                    slots.make(name, &extra, &disks, owner).map_err(|e| Error::system(Stage::Cgroup, e))?;
                 match slot.limit(&slot_limits(limits)) {
                     Ok(()) => Ok(Some(slot)),
                     // Found out here, and not by the first command.
@@ -136,11 +148,6 @@ impl Shared {
             Err(reason) if needed => Err(Error::new(Stage::Cgroup, ErrorKind::Unsupported, reason.clone())),
             Err(_) => Ok(None),
         }
-    }
-
-    /// Whether runners of such a sandbox can be born in its slot.
-    pub(crate) fn has_births(&self, spec: &Inner) -> bool {
-        self.slots.as_ref().is_ok_and(|slots| slots.version().has_births(&spec.extra_controllers()))
     }
 
     pub(crate) fn retire(&self, slot: Arc<Slot>) {

@@ -18,11 +18,11 @@ use crate::spec::{Background, Base, Inner, ProcView};
 /// One part of a root: kind, place inside, and what (a path of the host ends with NUL).
 type PartSpec = (Part, CString, Vec<u8>);
 
-/// The frame that asks the launcher for a sandbox. With `has_births` its runners can be born in its cgroup.
+/// The frame that asks the launcher for a sandbox, whose runners are born in `cgroup` if there is one.
 pub(crate) fn encode(
     spec: &Inner,
     ids: &Ids,
-    has_births: bool,
+    cgroup: Option<&Path>,
     landlock: &Result<u32, String>,
 ) -> Result<Vec<u8>, Error> {
     refuse_impossible(&spec.limits)?;
@@ -32,8 +32,8 @@ pub(crate) fn encode(
         return Err(invalid(format!("has {} parts, at most {MAX_PARTS} are possible", parts.len())));
     }
     let mut buffer = vec![0; MAX_FRAME];
-    let flags = flags(spec) | if has_births { protocol::create::BORN_IN_CGROUP } else { 0 };
-    let mut writer = Writer::new(&mut buffer, Header { kind: Kind::Create as u16, flags, seq: 0 });
+    let mut writer =
+        Writer::new(&mut buffer, Header { kind: Kind::Create as u16, flags: flags(spec), seq: 0 });
     writer.u8(ids.map as u8).u8(network(spec)).u8(match spec.proc_view {
         ProcView::Masked => protocol::proc_view::MASKED,
         ProcView::Minimal => protocol::proc_view::MINIMAL,
@@ -44,6 +44,8 @@ pub(crate) fn encode(
     let inodes = spec.disk_inodes().saturating_add(own_inodes(spec, &parts));
     writer.cstr(&decimal(spec.disk_bytes())).cstr(&decimal(inodes));
     writer.bytes(hostname(spec)?);
+    let cgroup = cgroup.map(|dir| CString::new(dir.as_os_str().as_bytes()));
+    writer.cstr(&cgroup.transpose().unwrap_or_default().unwrap_or_default());
     writer.bytes(&seccomp::coarse()).bytes(&seccomp::strict(spec.filter, spec.network()));
     spec.landlock.encode(landlock, &mut writer);
     writer.u32(parts.len() as u32);

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use poolyard_exec::{Limit, Limits, Measured, Outcome, Source, Usage, Verdict, WaitStatus};
 
 use crate::alarm::Alarm;
-use crate::cgroup::{Reading, Slot, SlotLimits, Version};
+use crate::cgroup::{Reading, SlotLimits, Version};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::lease::{Exit, Lease};
 
@@ -92,7 +92,7 @@ impl Run {
         running.limits = wanted;
         let starts_before = if running.count == 1 { running.starts } else { 0 };
         drop(running);
-        let before = before.or_else(|| lease.slot().map(Slot::read)).unwrap_or_default();
+        let before = before.unwrap_or_else(|| lease.reading());
         let state = Mutex::default();
         Ok(Self { lease, index, limits, version, started: Instant::now(), before, starts_before, state })
     }
@@ -165,7 +165,7 @@ impl Run {
         }
         let wall = self.started.elapsed();
         // Read once: each number is a system call.
-        let after = self.lease.slot().map(Slot::read).unwrap_or_default();
+        let after = self.lease.reading();
         let cpu = after.cpu.zip(self.before.cpu).map(|(after, before)| after.saturating_sub(before));
         let facts = Facts { status: exit.status, cause, hit: self.hits(&after), cpu };
         let mut outcome = Outcome::new(facts.verdict(&self.limits));

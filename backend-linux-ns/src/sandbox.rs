@@ -11,13 +11,13 @@ use poolyard_guest::frame::{Header, Writer};
 use tokio::io::Interest;
 
 use crate::alarm::Alarm;
-use crate::cgroup::Slot;
+use crate::cgroup::{Slot, Version};
 use crate::channel::{Channel, Message};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::lease::{Armed, Lease, is_readable};
 use crate::manager::Shared;
 use crate::plan;
-use crate::protocol::{Kind, open};
+use crate::protocol::{Kind, open, way_in};
 use crate::reactor::register;
 use crate::spec::{Inner, SandboxSpec};
 
@@ -47,10 +47,11 @@ impl Sandbox {
     /// Makes a sandbox and arms its first lease.
     pub(crate) async fn create(shared: Arc<Shared>, spec: SandboxSpec) -> Result<Self, Error> {
         let ids = shared.mode.ids()?;
+        let name = shared.next_slot();
         // First, since what is wrong with a specification is said before what is wrong with the system.
-        let has_births = shared.has_births(spec.inner());
-        let frame = plan::encode(spec.inner(), &ids, has_births, shared.launcher.landlock())?;
-        let slot = shared.slot(spec.inner(), ids.uid)?;
+        let births = shared.births(spec.inner(), &name);
+        let frame = plan::encode(spec.inner(), &ids, births.as_deref(), shared.launcher.landlock())?;
+        let slot = shared.slot(spec.inner(), &name, ids.uid)?;
         let making = Making { shared: &shared, slot };
         let (keeper, theirs) = Channel::pair().map_err(|e| Error::system(Stage::CloneKeeper, e))?;
         shared.launcher.create(&frame, &theirs).await?;
@@ -129,13 +130,15 @@ impl Sandbox {
 
     /// Why runners wait for the kernel when they enter their cgroup, if they do.
     pub(crate) fn slow_entry(&self) -> Option<String> {
-        let Some(slot) = &self.slot else { return Some(self.shared.no_cgroups().to_owned()) };
-        let waits = slot.has_births() && !self.lease.was_born;
-        waits.then(|| {
-            "the kernel bears nobody into another cgroup here, and a move takes up to 20 ms; use Linux 5.7 or later and \
-             allow clone3, or mount cgroup2 with `favordynmods`"
-                .into()
-        })
+        match self.shared.cgroup_version() {
+            None => Some(self.shared.no_cgroups().to_owned()),
+            Some(Version::V2) if !self.lease.was_born => Some(
+                "the system bears nobody into a cgroup (it filters clone3, or the owner and the mode of cgroup.procs \
+                 cannot be changed), and to move takes up to 20 ms; allow both, or mount cgroup2 with `favordynmods`"
+                    .into(),
+            ),
+            Some(_) => None,
+        }
     }
 
     pub(crate) fn age(&self) -> Duration {
@@ -302,18 +305,25 @@ async fn arm(keeper: &Channel, slot: Option<Arc<Slot>>) -> Result<Lease, Error> 
     let mut buffer = [0; 64];
     let mut writer = Writer::new(&mut buffer, Header { kind: Kind::Arm as u16, flags: 0, seq: 0 });
     let frame = writer.finish().map_err(|_| Error::gone("a message is too long"))?;
-    let ways_in = slot.as_deref().map(Slot::ways_in).unwrap_or_default();
+    let entries = slot.as_deref().map(Slot::entries).unwrap_or_default();
     let ends = [init_theirs.as_fd(), runner_theirs.as_fd()];
-    let fds: Vec<BorrowedFd<'_>> = ends.into_iter().chain(ways_in.iter().map(File::as_fd)).collect();
+    let fds: Vec<BorrowedFd<'_>> = ends.into_iter().chain(entries.iter().map(File::as_fd)).collect();
     keeper.send(frame, &fds).map_err(|_| Error::gone("the sandbox's keeper is gone"))?;
     drop(fds);
     drop((init_theirs, runner_theirs));
     match expect(&runner, Kind::Armed).await {
         Ok(armed) => match (armed.body().u32(), armed.fds.into_iter().next()) {
-            (Ok(was_born), Some(pidfd)) => {
+            (Ok(way_in), Some(pidfd)) => {
                 let system = |e| Error::system(Stage::CloneRunner, e);
                 let armed = Armed::prepare(runner, slot.as_deref()).map_err(system)?;
-                Ok(Lease::new(init, pidfd, armed, Alarm::new().map_err(system)?, slot, was_born == 1))
+                Ok(Lease::new(
+                    init,
+                    pidfd,
+                    armed,
+                    Alarm::new().map_err(system)?,
+                    slot,
+                    way_in == way_in::BORN,
+                ))
             }
             _ => Err(Error::gone("the runner sent no pidfd")),
         },

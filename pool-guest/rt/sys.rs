@@ -15,6 +15,7 @@ impl Errno {
     pub const INTR: Self = Self(4);
     pub const NOENT: Self = Self(2);
     pub const NOEXEC: Self = Self(8);
+    pub const AGAIN: Self = Self(11);
     pub const ACCES: Self = Self(13);
     pub const EXIST: Self = Self(17);
     pub const NOTDIR: Self = Self(20);
@@ -472,7 +473,7 @@ pub const POLLIN: i16 = 1;
 /// Waits until one of `fds` is ready, for at most so many milliseconds (below 1000). Gives how many are.
 pub fn poll_for(fds: &mut [PollFd], milliseconds: u64) -> Result<usize> {
     let mut time = [0u64, milliseconds * 1_000_000];
-    // SAFETY: the kernel writes only the `revents` of the entries and, after a signal, what is left of `time`.
+    // SAFETY: the kernel writes only the `revents` of the entries and into `time` what is left of it.
     retry(|| unsafe {
         call(nr::PPOLL, [fds.as_mut_ptr() as usize, fds.len(), time.as_mut_ptr() as usize, 0, 0, 0])
     })
@@ -492,10 +493,9 @@ pub fn clock(number: i32) -> Result<[u64; 2]> {
     Ok(time)
 }
 
-/// Sleeps for a millisecond, or less if a signal comes.
+/// Sleeps for a millisecond.
 pub fn sleep_millisecond() {
-    let time = [0u64, 1_000_000];
-    let _ = plain!(nr::PPOLL, 0, 0, time.as_ptr(), 0, 0);
+    let _ = poll_for(&mut [], 1);
 }
 
 // Mounts

@@ -11,8 +11,9 @@ mod slot;
 mod sweep;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
@@ -31,6 +32,8 @@ pub(crate) struct Slots {
     /// Tells the launcher's thread that something was retired.
     bell: OwnedFd,
     next: AtomicU64,
+    /// Whether the launcher is where it belongs.
+    adopted: AtomicBool,
 }
 
 impl Slots {
@@ -46,7 +49,13 @@ impl Slots {
         place.make_instance(many_owners)?;
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let bell = eventfd(0, flags).map_err(|e| format!("no eventfd can be made: {e}"))?;
-        Ok(Arc::new(Self { place, retired: Mutex::default(), bell, next: AtomicU64::new(0) }))
+        Ok(Arc::new(Self {
+            place,
+            retired: Mutex::default(),
+            bell,
+            next: AtomicU64::new(0),
+            adopted: AtomicBool::new(false),
+        }))
     }
 
     pub(crate) fn version(&self) -> Version {
@@ -61,17 +70,29 @@ impl Slots {
     /// those that its rate is about, `owner` who is root in its sandbox.
     pub(crate) fn make(
         &self,
+        name: &str,
         extra: &[&'static str],
         disks: &[String],
         owner: u32,
     ) -> std::io::Result<Arc<Slot>> {
-        let name = format!("s{}", self.next.fetch_add(1, Ordering::Relaxed));
-        Slot::make(&self.place, &name, extra, disks, owner).map(Arc::new)
+        Slot::make(&self.place, name, extra, disks, owner).map(Arc::new)
     }
 
-    /// Keepers of this launcher will be where the runners of their inits can be born in slots.
+    /// A name that no slot has had.
+    pub(crate) fn next(&self) -> String {
+        format!("s{}", self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Where runners are born whose slot has this name and these controllers, if they can be. With a cpuset none is,
+    /// since kernels before 6.3 forget to give it to who is born into it.
+    pub(crate) fn births(&self, name: &str, extra: &[&str]) -> Option<PathBuf> {
+        let can_be = self.adopted.load(Ordering::Relaxed) && !extra.contains(&"cpuset");
+        if can_be { self.place.unified(name) } else { None }
+    }
+
+    /// Takes the launcher to where the runners of its keepers can be born in slots.
     pub(crate) fn adopt(&self, launcher: i32) {
-        self.place.adopt(launcher);
+        self.adopted.store(self.place.adopt(launcher), Ordering::Relaxed);
     }
 
     /// Removes a slot whose processes are gone, or will be in a moment.
@@ -93,7 +114,7 @@ impl Slots {
 
     /// Removes what is left once the launcher is dead, and says whether something is not quite gone yet.
     pub(crate) fn close(&self) -> bool {
-        self.tidy() | self.place.has_keepers()
+        self.tidy() | !self.place.remove_keepers()
     }
 
     /// Readable when something was retired.

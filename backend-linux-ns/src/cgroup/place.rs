@@ -20,14 +20,6 @@ pub(crate) enum Version {
     V2,
 }
 
-impl Version {
-    /// Whether runners can be born in a slot with these controllers. On version 1 none can. Nor with a cpuset, which
-    /// kernels before 6.4 forget to give to who is born into it.
-    pub(crate) fn has_births(self, extra: &[&str]) -> bool {
-        self == Self::V2 && !extra.contains(&"cpuset")
-    }
-}
-
 /// Controllers that every slot needs.
 pub(crate) const REQUIRED: [&str; 2] = ["memory", "pids"];
 /// What version 1 calls `blkio`.
@@ -105,6 +97,8 @@ impl Place {
                 enable_all(&dir);
                 // What fails here costs time later: see `adopt`.
                 let _ = fs::create_dir(dir.join(KEEPERS));
+                // Among many busy sandboxes, those who watch over them are not to wait for their turn.
+                let _ = fs::write(dir.join(KEEPERS).join("cpu.weight"), "10000");
                 if many_owners {
                     let _ = fs::set_permissions(dir.join("cgroup.procs"), Permissions::from_mode(0o666));
                 }
@@ -136,26 +130,26 @@ impl Place {
     }
 
     /// Moves the launcher into a cgroup beside the slots; its keepers and their inits are born there. On version 2
-    /// only who comes from there may be born in a slot. Where it fails, runners are born outside and enter.
-    pub(crate) fn adopt(&self, launcher: i32) {
-        if let Some(keepers) = self.keepers() {
-            let _ = fs::write(keepers.join("cgroup.procs"), launcher.to_string());
-        }
+    /// only who comes from there may be born in a slot. Says whether it worked; else runners are born outside and enter.
+    pub(crate) fn adopt(&self, launcher: i32) -> bool {
+        let enter = |keepers: PathBuf| fs::write(keepers.join("cgroup.procs"), launcher.to_string());
+        self.unified(KEEPERS).is_some_and(|keepers| enter(keepers).is_ok())
     }
 
-    /// Says whether a keeper is left; without any their cgroup is removed.
-    pub(crate) fn has_keepers(&self) -> bool {
-        let is_left = |e: io::Error| e.kind() != io::ErrorKind::NotFound;
-        self.keepers().is_some_and(|keepers| fs::remove_dir(keepers).is_err_and(is_left))
+    /// Says whether no keeper is left; then their cgroup is gone, too.
+    pub(crate) fn remove_keepers(&self) -> bool {
+        let is_gone = |e: io::Error| e.kind() == io::ErrorKind::NotFound;
+        self.unified(KEEPERS).is_none_or(|keepers| fs::remove_dir(keepers).map_or_else(is_gone, |()| true))
     }
 
-    fn keepers(&self) -> Option<PathBuf> {
-        (self.version == Version::V2).then(|| self.parents_dir("").join(KEEPERS))
+    /// A directory beside the slots, or one of them, on version 2.
+    pub(crate) fn unified(&self, name: &str) -> Option<PathBuf> {
+        (self.version == Version::V2).then(|| self.parents_dir("").join(name))
     }
 
     /// Removes this process's directory, if its slots are gone.
     pub(crate) fn remove_instance(&self) {
-        let _ = self.has_keepers();
+        self.remove_keepers();
         for parent in self.parents() {
             let _ = fs::remove_dir(parent.join(&self.instance));
         }

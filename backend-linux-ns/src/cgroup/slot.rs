@@ -15,8 +15,8 @@ use super::rates::Rates;
 pub(crate) struct Slot {
     version: Version,
     dirs: Vec<PathBuf>,
-    ways_in: Vec<File>,
-    has_births: bool,
+    /// Writing 0 into each of them moves the writer here.
+    entries: Vec<File>,
     memory: Setting,
     /// On version 1 this is the sum of memory and swap.
     swap: Option<Setting>,
@@ -98,8 +98,8 @@ impl Setting {
 /// The file names in which the versions differ.
 struct Names {
     /// Who writes 0 here enters. On version 1 it is the file that moves one thread: to move all threads of a process,
-    /// the kernel first waits until nobody on the machine is forking, for 8 ms if it was not done lately. Version 2
-    /// has no such file; its runners are born in their cgroup.
+    /// the kernel first waits for an RCU grace period, for 8 ms if it was not done lately. Version 2 has no such file;
+    /// its runners are born in their cgroup.
     entry: &'static str,
     memory: &'static str,
     swap: &'static str,
@@ -160,11 +160,12 @@ impl Slot {
         let memory_peak = optional("memory", names.peak, true).or(optional("memory", names.peak, false));
         let peak_resets = memory_peak.as_ref().is_some_and(|file| file.write_at(b"0", 0).is_ok());
         let wants = |controller| extra.contains(&controller);
-        let has_births = version.has_births(extra);
         let slot = Self {
             version,
-            ways_in: open_ways_in(&dirs, names.entry, has_births)?,
-            has_births,
+            entries: dirs
+                .iter()
+                .map(|dir| File::options().write(true).open(dir.join(names.entry)))
+                .collect::<io::Result<_>>()?,
             dirs,
             memory: Setting::open(required("memory", names.memory)?, names.unlimited)?,
             swap: file("memory", names.swap).and_then(|path| Setting::open(path, names.unlimited).ok()),
@@ -196,15 +197,9 @@ impl Slot {
         Ok(slot)
     }
 
-    /// Files through which a process enters the slot, by writing 0 into each of them. If it
-    /// [has births](Self::has_births), its directory comes before them.
-    pub(crate) fn ways_in(&self) -> &[File] {
-        &self.ways_in
-    }
-
-    /// Whether runners can be born here.
-    pub(crate) fn has_births(&self) -> bool {
-        self.has_births
+    /// The files through which a process enters the slot.
+    pub(crate) fn entries(&self) -> &[File] {
+        &self.entries
     }
 
     pub(crate) fn limits_swap(&self) -> bool {
@@ -352,11 +347,6 @@ fn make_dirs(place: &Place, name: &str, extra: &[&'static str]) -> io::Result<Ve
         dirs.push(dir);
     }
     Ok(dirs)
-}
-
-fn open_ways_in(dirs: &[PathBuf], entry: &str, has_births: bool) -> io::Result<Vec<File>> {
-    let births = dirs.iter().filter(|_| has_births).map(File::open);
-    births.chain(dirs.iter().map(|dir| File::options().write(true).open(dir.join(entry)))).collect()
 }
 
 fn read<'a>(file: &File, buffer: &'a mut [u8]) -> Option<&'a str> {

@@ -103,6 +103,11 @@ async fn child() {
         return;
     }
     let ns = LinuxNs::with_mode(mode).unwrap();
+    let probe = ns.probe().await;
+    let entered = probe.finding("cgroups entered without a wait").unwrap();
+    if ns.missing_cgroups().is_none() {
+        require("cgroups", &entered.missing.clone().map_or(Availability::Ready, Availability::Missing));
+    }
     let outside = Outside::new(std::env::var_os(PROGRAMS).unwrap().as_ref());
     let report = corpus::try_all(&ns, &outside, VECTORS).await;
     println!("{mode}:");

@@ -46,7 +46,7 @@ pub(crate) async fn compare(ns: &LinuxNs, outside: &Outside) {
 }
 
 /// Whether a kernel keeps whoever is born into a killed cgroup by clone3 from living is found out, not assumed:
-/// sandboxes are killed by their pid namespace and enter cgroups by writing, which works on every kernel.
+/// sandboxes are killed by their pid namespace, and nobody writes to `cgroup.kill` of a cgroup of theirs.
 #[test]
 fn a_killed_cgroup_is_entered_by_writing_whatever_clone_does() {
     use poolyard_testkit::availability::{Availability, require};

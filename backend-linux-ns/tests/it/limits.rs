@@ -114,11 +114,26 @@ async fn a_command_beside_as_many_processes_as_there_may_be_still_runs() {
     let sandbox = sandbox(&ns).await;
     let one = Limits::new().processes(1);
     let mut first = sandbox.spawn(&Command::new("sleep").arg("1000").limits(one.clone())).await.unwrap();
-    // The cgroup refuses to have its runner born in it, and lets it in.
-    let outcome = run(&sandbox, &Command::new("true").limits(one)).await;
-    assert!(outcome.success(), "{outcome:?}");
+    // The cgroup refuses to have its runner born in it, and lets it in: there it cannot fork.
+    let second = run(&sandbox, &Command::shell("(true); echo $?").limits(one)).await;
+    assert!(second.limits_hit.contains(&Limit::Processes), "{second:?}");
     first.kill();
-    first.wait().await.unwrap();
+    let first = first.wait().await.unwrap();
+    assert_eq!(first.limits_hit, [Limit::Processes], "it was running when the other one was refused a fork");
+    let third = run(&sandbox, &Command::new("true").limits(Limits::new().processes(1))).await;
+    assert_eq!((third.success(), third.limits_hit.as_slice()), (true, &[][..]));
+}
+
+#[tokio::test]
+async fn a_runner_that_could_not_be_born_is_no_limit_that_somebody_hit() {
+    let Some(ns) = backend_with_cgroups("a refused birth") else { return };
+    let sandbox = sandbox(&ns).await;
+    let one = Limits::new().processes(1);
+    let mut first = sandbox.spawn(&Command::new("sleep").arg("1000").limits(one.clone())).await.unwrap();
+    let second = run(&sandbox, &Command::new("true").limits(one)).await;
+    first.kill();
+    let first = first.wait().await.unwrap();
+    assert_eq!((first.limits_hit, second.limits_hit), (vec![], vec![]));
 }
 
 #[tokio::test]
