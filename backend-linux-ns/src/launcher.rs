@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
+use parking_lot::Mutex;
 use poolyard_guest::frame;
 use poolyard_guest::spawn::{Guest, Image, spawn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -34,10 +35,14 @@ const NAME: &CStr = c"poolyard-launch";
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// How soon a cgroup is tried again whose last processes are ending.
 const TIDY_AGAIN: Duration = Duration::from_millis(5);
-/// How long the thread stays for that after the launcher's end.
+/// How long the thread stays for that after the launcher's end, and how soon it tries again then.
 const LAST_TIDYING: Duration = Duration::from_secs(10);
+const LAST_TIDY_AGAIN: Duration = Duration::from_millis(1);
+/// How long whoever drops it waits for the thread.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A running launcher. It ends when this is dropped, and its keepers with it.
+/// A running launcher. It ends when this is dropped, and its keepers with it. That is waited for, since a program
+/// may end at once and take along the thread that removes the cgroups.
 #[derive(Debug)]
 pub(crate) struct Launcher {
     socket: OwnedFd,
@@ -45,12 +50,15 @@ pub(crate) struct Launcher {
     pidfd: OwnedFd,
     /// The version of Landlock, or why there is none.
     landlock: Result<u32, String>,
+    /// Closed when the thread has ended.
+    thread: Mutex<mpsc::Receiver<()>>,
 }
 
 impl Drop for Launcher {
     fn drop(&mut self) {
         // The closed socket would do, unless somebody has stopped it. Fails only if it is dead already.
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+        let _ = self.thread.get_mut().recv_timeout(PATIENCE);
     }
 }
 
@@ -65,15 +73,19 @@ impl Launcher {
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
                 .map_err(|e| Error::system(Stage::StartLauncher, e.into()))?;
         let (report, started) = mpsc::sync_channel(1);
+        let (here, thread) = mpsc::sync_channel(0);
         thread::Builder::new()
             .name("poolyard-launch".into())
-            .spawn(move || attend(begin(theirs, slots.as_deref(), &report), slots.as_deref()))
+            .spawn(move || {
+                attend(begin(theirs, slots.as_deref(), &report), slots.as_deref());
+                drop((slots, here));
+            })
             .map_err(|e| Error::system(Stage::StartLauncher, e))?;
         let (pid, pidfd) = started
             .recv()
             .map_err(|_| Error::gone("the launcher's thread ended"))?
             .map_err(|e| Error::system(Stage::StartLauncher, e))?;
-        let mut launcher = Self { socket: ours, pid, pidfd, landlock: Ok(0) };
+        let mut launcher = Self { socket: ours, pid, pidfd, landlock: Ok(0), thread: Mutex::new(thread) };
         let landlock = expect_hello(&launcher.socket)?;
         launcher.landlock = u32::try_from(landlock).map_err(|_| landlock::missing(-landlock));
         Ok(Arc::new(launcher))
@@ -152,7 +164,7 @@ fn attend(guest: Option<Guest>, slots: Option<&Slots>) {
     // The keepers end with the launcher, and the processes in their namespaces with them.
     let gives_up = Instant::now() + LAST_TIDYING;
     while slots.is_some_and(Slots::close) && Instant::now() < gives_up {
-        thread::sleep(TIDY_AGAIN);
+        thread::sleep(LAST_TIDY_AGAIN);
     }
 }
 

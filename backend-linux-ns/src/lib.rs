@@ -30,8 +30,8 @@
 //!           └ runner  waits, stripped of everything, and becomes the command by execve
 //! ```
 //!
-//! As root the launcher makes the next sandbox's network while nothing is asked of it, which the kernel takes longest
-//! for. It takes 180 KiB while it waits.
+//! As root, and for [`Network::Off`](poolyard_exec::Network::Off), the launcher makes the next sandbox's network while
+//! nothing is asked of it, which the kernel takes longest for. It takes 180 KiB while it waits.
 //!
 //! The four are one small program without a C library, embedded here and run from a sealed memory file.
 //! Its messages are described in `helper/protocol.rs`. No hook in `main` is needed.
@@ -56,17 +56,22 @@
 //! Version 1, version 2 and hybrid systems. A sandbox has one cgroup for its whole life, and what is in it is killed
 //! by its pid namespace.
 //!
-//! Who writes to `cgroup.procs` keeps the whole machine from forking, and waits until the kernel has made sure of that:
-//! 8 ms and more, unless somebody did the same within the last milliseconds. So on version 2 a runner is born in its
-//! cgroup (`CLONE_INTO_CGROUP`), and on version 1 it enters by `tasks`, which moves one thread and takes no such lock.
-//! To be born there an init must come from a cgroup beside it (`keepers`, which the launcher enters when it starts) and may
-//! write to `cgroup.procs` of both the slot and the directory above. In the mode `root` the first belongs to the root of
-//! the sandbox, who is nobody outside, and the second can be written to by all; that lets nobody into a cgroup which is
-//! not his. No sandbox sees a file system of cgroups. Where birth is refused ([`LinuxNs::probe`] says so), and for
-//! cgroups with processors of their own, which kernels before 6.4 forget at birth, runners write to `cgroup.procs`.
+//! Who writes to `cgroup.procs` keeps the whole machine from forking, and waits for an RCU grace period of the kernel
+//! first: 8 ms and more, unless somebody did the same within the last milliseconds. So on version 2 a runner is born in
+//! its cgroup (`CLONE_INTO_CGROUP`), and on version 1 it enters by `tasks`, which moves one thread and takes no such lock.
+//! To be born there its init must come from a cgroup beside it (`keepers`, which the launcher enters when it starts), and
+//! may write to `cgroup.procs` of both the slot and the directory above. In the mode `root` the first belongs to the root
+//! of the sandbox, who is nobody outside, and the second can be written to by all; that lets nobody into a cgroup which
+//! is not his. Keeper and init hold a copy of the slot alone, from which no way leads up; commands hold none. Where
+//! birth is refused ([`LinuxNs::probe`] says so), and for cgroups with a set of processors, which kernels before 6.3
+//! forget at birth, runners write to `cgroup.procs`.
+//!
+//! On version 2 launcher, keepers and inits are thus beside the slots, as root at the top of the hierarchy: limits of the
+//! application's own cgroup bound neither them nor the commands. To bound everything together, give the application
+//! a delegated cgroup (`Delegate=` of systemd) and bound that. On version 1 they stay in the application's own cgroup.
 //!
 //! `cgroup.kill` is never used: some kernels (6.12 and 6.18 among them) kill for ever whoever is born into a cgroup
-//! that was killed once. The tests find out which kind the running kernel is.
+//! that was killed once, or from one. The tests find out which kind the running kernel is.
 //!
 //! # Disks
 //!

@@ -22,6 +22,9 @@ use crate::spec::{Canary, Inner, ReusePolicy, SandboxSpec};
 ///
 /// One `LinuxNs` has one small helper process, the launcher, which ends with it. This process is never
 /// forked, whatever its size and however many threads it has.
+///
+/// Whoever drops the last of it and its sandboxes waits until their processes and cgroups are gone: a few milliseconds,
+/// a second at most. What is left then, or by a process that is killed, is removed by the next that starts.
 #[derive(Debug)]
 pub struct LinuxNs {
     shared: Arc<Shared>,

@@ -1,9 +1,11 @@
 //! Hosts of other kinds than a plain program of Rust.
 
-use poolyard_linux_ns::Mode;
+use poolyard_linux_ns::{LinuxNs, Mode};
 use poolyard_testkit::availability::{Availability, require};
 
-use crate::support::{backend, printed, runtime, sandbox};
+use crate::support::{
+    backend, backend_with_cgroups, cgroups_of, identity_of, own_cgroups, printed, runtime, sandbox,
+};
 
 #[tokio::test]
 async fn who_is_not_root_gets_the_strongest_mode_that_works() {
@@ -35,6 +37,32 @@ fn a_host_whose_program_was_deleted_makes_sandboxes() {
     let status = std::process::Command::new(&copy).args(["--exact", TEST]).env(CHILD, "1").status().unwrap();
     assert!(status.success());
     assert!(!copy.exists());
+}
+
+#[test]
+fn a_host_that_ends_right_after_its_last_sandbox_leaves_no_cgroup() {
+    const CHILD: &str = "POOLYARD_ENDING";
+    const TEST: &str = "hosts::a_host_that_ends_right_after_its_last_sandbox_leaves_no_cgroup";
+    if std::env::var_os(CHILD).is_some() {
+        runtime().block_on(async {
+            let ns = LinuxNs::new().unwrap();
+            let sandboxes = [sandbox(&ns).await, sandbox(&ns).await];
+            println!("host {} {}", identity_of(std::process::id()), own_cgroups().len());
+            drop(ns);
+            drop(sandboxes);
+        });
+        std::process::exit(0);
+    }
+    if runtime().block_on(async { backend_with_cgroups("ending host").is_none() }) {
+        return;
+    }
+    let mut host = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = host.args(["--exact", TEST, "--nocapture"]).env(CHILD, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut words = text.lines().find(|line| line.contains("host ")).unwrap().split(' ').rev();
+    let (count, identity) = (words.next().unwrap(), words.next().unwrap());
+    assert_ne!(count, "0");
+    assert_eq!(cgroups_of(identity), Vec::<std::path::PathBuf>::new());
 }
 
 #[test]

@@ -11,7 +11,8 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 
 use crate::support::{
-    backend, cgroups_of, chain, context, descendants, eventually, is_running, printed, sandbox, signal,
+    backend, cgroups_of, chain, context, descendants, eventually, identity_of, is_running, printed, sandbox,
+    signal,
 };
 
 /// Keeper, init and runner of an armed sandbox.
@@ -189,6 +190,7 @@ fn a_killed_host_leaves_no_process_and_its_cgroups_are_swept() {
     }
     for stop_first in [None, Some(0), Some(1)] {
         let (mut host, pids) = start_host(CHILD);
+        let identity = identity_of(host.id());
         let all: Vec<i32> = pids.iter().copied().chain(descendants(pids[0])).collect();
         if let Some(party) = stop_first {
             signal(pids[party], "-STOP");
@@ -198,7 +200,7 @@ fn a_killed_host_leaves_no_process_and_its_cgroups_are_swept() {
         runtime.block_on(eventually("the end of everything", || all.iter().all(|&pid| !is_running(pid))));
         // Sweeps, as the next start of any process does.
         drop(LinuxNs::new().unwrap());
-        assert_eq!(cgroups_of(host.id()), Vec::<std::path::PathBuf>::new());
+        assert_eq!(cgroups_of(&identity), Vec::<std::path::PathBuf>::new());
     }
 }
 

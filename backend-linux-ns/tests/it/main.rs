@@ -12,7 +12,7 @@ mod kills;
 mod landlock;
 mod limits;
 mod matrix;
-mod networks;
+mod outside;
 #[path = "../../helper/protocol.rs"]
 #[allow(dead_code, unreachable_pub, reason = "only the messages are of interest here")]
 mod protocol;

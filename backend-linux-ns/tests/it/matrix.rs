@@ -12,8 +12,8 @@ use poolyard_linux_ns::{LinuxNs, Sandbox, SandboxSpec};
 
 use crate::protocol::Kind;
 use crate::support::{
-    backend, cgroups_of, context, descendants, eventually, is_asleep, is_running, own_cgroups, printed,
-    runtime, sandbox, signal, try_signal,
+    backend, cgroups_of, context, descendants, eventually, identity_of, is_asleep, is_running, own_cgroups,
+    printed, runtime, sandbox, signal, try_signal,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,7 +241,7 @@ fn a_host_that_is_killed_or_stopped_at_whatever_message_leaves_nothing() {
                 .spawn()
                 .unwrap();
             let parties = wait_for_parties(&mut host);
-            let pid = host.id() as i32;
+            let (pid, identity) = (host.id() as i32, identity_of(host.id()));
             if stop_first {
                 signal(pid, "-STOP");
                 assert!(parties.iter().any(|&pid| is_running(pid)), "a stopped host ends nobody");
@@ -252,7 +252,7 @@ fn a_host_that_is_killed_or_stopped_at_whatever_message_leaves_nothing() {
             runtime().block_on(eventually(&what, || parties.iter().all(|&pid| !is_running(pid))));
             // Sweeps, as the next start of any process does.
             drop(LinuxNs::new().unwrap());
-            assert_eq!(cgroups_of(pid as u32), Vec::<std::path::PathBuf>::new(), "{kind:?}");
+            assert_eq!(cgroups_of(&identity), Vec::<std::path::PathBuf>::new(), "{kind:?}");
         }
     }
 }

@@ -112,12 +112,19 @@ pub(crate) fn descendants(pid: i32) -> Vec<i32> {
 
 /// The directories of cgroups that belong to this process.
 pub(crate) fn own_cgroups() -> Vec<PathBuf> {
-    cgroups_of(std::process::id())
+    cgroups_of(&identity_of(std::process::id()))
+}
+
+/// What tells a process from those that have its id later, as names of cgroups have it.
+pub(crate) fn identity_of(pid: u32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let started = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap();
+    format!("{pid}.{started}")
 }
 
 /// The directories of cgroups that belong to a process.
-pub(crate) fn cgroups_of(pid: u32) -> Vec<PathBuf> {
-    let name = format!(".{pid}.");
+pub(crate) fn cgroups_of(identity: &str) -> Vec<PathBuf> {
+    let name = format!(".{identity}.");
     let mut found = Vec::new();
     let mut stack = vec![PathBuf::from("/sys/fs/cgroup")];
     while let Some(dir) = stack.pop() {

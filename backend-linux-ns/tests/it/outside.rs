@@ -1,13 +1,14 @@
-//! Networks that the launcher makes ahead.
+//! What the processes of a sandbox hold of the outside.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use poolyard_exec::Network;
 use poolyard_linux_ns::{Mode, SandboxSpec};
 
-use crate::support::{backend, descendants, eventually, sandbox, sandbox_of, skip};
+use crate::support::{backend, backend_with_cgroups, descendants, eventually, sandbox, sandbox_of, skip};
 
 fn network_of(pid: i32) -> PathBuf {
     fs::read_link(format!("/proc/{pid}/ns/net")).unwrap()
@@ -18,6 +19,24 @@ fn open_networks(pid: i32) -> Vec<PathBuf> {
     let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let targets = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
     targets.filter(|target| target.to_string_lossy().starts_with("net:")).collect()
+}
+
+#[tokio::test]
+async fn no_way_leads_from_the_cgroup_that_a_sandbox_holds_to_the_files_of_the_host() {
+    let Some(ns) = backend_with_cgroups("an open cgroup") else { return };
+    let sandbox = sandbox(&ns).await;
+    let mut held = 0;
+    for pid in descendants(sandbox.pid()).into_iter().chain([sandbox.pid()]) {
+        for file in fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten().map(|file| file.path()) {
+            if file.join("cgroup.procs").exists() {
+                held += 1;
+                let (here, above) = (fs::metadata(&file).unwrap(), fs::metadata(file.join("..")).unwrap());
+                assert_eq!((here.dev(), here.ino()), (above.dev(), above.ino()), "{pid}: {}", file.display());
+            }
+        }
+    }
+    let is_version_2 = PathBuf::from("/sys/fs/cgroup/cgroup.controllers").exists();
+    assert_eq!(held > 0, is_version_2, "{held}");
 }
 
 #[tokio::test]
