@@ -97,8 +97,6 @@ impl Place {
                 enable_all(&dir);
                 // What fails here costs time later: see `adopt`.
                 let _ = fs::create_dir(dir.join(KEEPERS));
-                // Among many busy sandboxes, those who watch over them are not to wait for their turn.
-                let _ = fs::write(dir.join(KEEPERS).join("cpu.weight"), "10000");
                 if many_owners {
                     let _ = fs::set_permissions(dir.join("cgroup.procs"), Permissions::from_mode(0o666));
                 }
