@@ -10,8 +10,10 @@ use poolyard_guest::frame::{Header, Writer};
 
 use crate::protocol::{self, Kind, MAX_FRAME};
 
-/// What the fixed part and its limits take at most.
+/// What the fixed part takes at most, with the mask of processors and all descriptors and limits.
 const FIXED_PART: usize = 2048;
+/// What of it is taken in any case, at most.
+const LEAST_PART: usize = 96;
 
 /// An `Exec`, ready to be sent.
 pub(crate) struct Request {
@@ -31,16 +33,17 @@ pub(crate) fn encode(
     let inline = words.bytes.len() + FIXED_PART <= MAX_FRAME;
     let memory = if inline { None } else { Some(memory_file(&words.bytes)?) };
     let flags = if command.tty.is_some() { protocol::exec::TERMINAL } else { 0 };
-    let room = FIXED_PART + if inline { words.bytes.len() } else { 0 };
-    let mut frame = vec![0; room];
+    let (mask, limits) = (affinity(limits), resource_limits(limits));
+    // Not more: whatever is cleared here has left the processor's caches since the last command.
+    let fixed = LEAST_PART + 4 * targets.len() + mask.len() + 20 * limits.len();
+    let mut frame = vec![0; fixed + if inline { words.bytes.len() } else { 0 }];
     let mut writer = Writer::new(&mut frame, Header { kind: Kind::Exec as u16, flags, seq: 0 });
     writer.u64(if inline { 0 } else { words.bytes.len() as u64 });
     writer.u32(targets.len() as u32);
     for &target in targets {
         writer.u32(target);
     }
-    writer.bytes(&affinity(limits));
-    let limits = resource_limits(limits);
+    writer.bytes(&mask);
     writer.u32(limits.len() as u32);
     for (resource, soft, hard) in limits {
         writer.u32(resource).u64(soft).u64(hard);
@@ -69,7 +72,11 @@ impl Words {
         let paths = command.candidates();
         let variables: Vec<Vec<u8>> = environment(command);
         let entries = paths.len() + command.argv.len() + variables.len() + 3;
-        let mut bytes = vec![0; entries * 8];
+        let cwd = command.cwd.as_deref().unwrap_or(work_dir);
+        let texts = paths.iter().chain(&command.argv).chain(&variables);
+        let len = texts.map(|text| text.len() + 1).sum::<usize>() + cwd.len() + 1;
+        let mut bytes = Vec::with_capacity(entries * 8 + len);
+        bytes.resize(entries * 8, 0);
         let mut slot = 0;
         let mut table = |bytes: &mut Vec<u8>, texts: &[Vec<u8>]| {
             let start = slot;
@@ -84,7 +91,7 @@ impl Words {
         table(&mut bytes, &paths);
         let argv = table(&mut bytes, &command.argv);
         let envp = table(&mut bytes, &variables);
-        let cwd = append(&mut bytes, command.cwd.as_deref().unwrap_or(work_dir));
+        let cwd = append(&mut bytes, cwd);
         Self { bytes, argv, envp, cwd }
     }
 }
@@ -143,6 +150,8 @@ fn resource_limits(limits: &Limits) -> Vec<(u32, u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn table(words: &Words, at: u32) -> Vec<&str> {
@@ -171,6 +180,18 @@ mod tests {
         assert_eq!(table(&words, words.envp), ["Y=1", "X=new", "PATH=/p:/q"]);
         assert_eq!(text(&words, words.cwd as usize), "/box");
         assert_eq!(words.bytes.last(), Some(&0));
+    }
+
+    #[test]
+    fn a_command_with_all_that_there_is_has_room_in_its_frame() {
+        let targets: Vec<u32> = (0..64).collect();
+        let limits =
+            Limits::new().cpu_time(Duration::from_secs(1)).file_size(1).open_files(1).stack(1).cpu_set([0]);
+        for len in 0..64 {
+            let command = Command::new("x".repeat(len + 1)).tty(80, 24);
+            assert!(encode(&command, &limits, b"/box", &targets).unwrap().frame.len() < FIXED_PART);
+            assert!(encode(&command, &Limits::new(), b"/", &[]).is_ok());
+        }
     }
 
     #[test]
