@@ -37,7 +37,7 @@ impl Networks {
 
     /// Whether one is to be made. None is for hosts whose sandboxes all have a network.
     pub fn are_wanted(&self) -> bool {
-        self.wanted
+        self.wanted && self.next < 0
     }
 
     /// Moves into the next one, whose only user is then born here. Says whether there was one.

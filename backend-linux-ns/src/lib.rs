@@ -56,9 +56,9 @@
 //! Version 1, version 2 and hybrid systems. A sandbox has one cgroup for its whole life, and what is in it is killed
 //! by its pid namespace.
 //!
-//! Who writes to `cgroup.procs` keeps the whole machine from forking, and waits for an RCU grace period of the kernel
-//! first: 8 ms and more, unless somebody did the same within the last milliseconds. So on version 2 a runner is born in
-//! its cgroup (`CLONE_INTO_CGROUP`), and on version 1 it enters by `tasks`, which moves one thread and takes no such lock.
+//! Who writes to `cgroup.procs` waits for an RCU grace period of the kernel, 8 ms and more, unless somebody did the same
+//! within the last milliseconds; and whoever else makes, enters or removes a cgroup waits, too. So on version 2 a runner
+//! is born in its cgroup (`CLONE_INTO_CGROUP`), and on version 1 it enters by `tasks`, which moves one thread and takes no such lock.
 //! To be born there its init must come from a cgroup beside it (`keepers`, which the launcher enters when it starts), and
 //! may write to `cgroup.procs` of both the slot and the directory above. In the mode `root` the first belongs to the root
 //! of the sandbox, who is nobody outside, and the second can be written to by all; that lets nobody into a cgroup which

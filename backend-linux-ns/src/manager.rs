@@ -24,7 +24,7 @@ use crate::spec::{Canary, Inner, ReusePolicy, SandboxSpec};
 /// forked, whatever its size and however many threads it has.
 ///
 /// Whoever drops the last of it and its sandboxes waits until their processes and cgroups are gone: a few milliseconds,
-/// a second at most. What is left then, or by a process that is killed, is removed by the next that starts.
+/// a second at most. What is left after that, or by a killed process, is removed by the next process that starts.
 #[derive(Debug)]
 pub struct LinuxNs {
     shared: Arc<Shared>,
